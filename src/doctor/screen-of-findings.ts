@@ -14,15 +14,19 @@ export function linesOfFindings(
 ): readonly string[] {
   const shown = findings.filter(({ severity }) => verbose || severity !== "ok");
   const fine = findings.filter(({ severity }) => severity === "ok");
-  const rows = shown.flatMap(({ severity, id, what, evidence, remedy }) => [
-    [severity, id, what],
-    ...seenRows(evidence, verbose),
-    ...(remedy === null ? [] : [["", "", `do: ${remedy}`]]),
+  const widest = (column: "severity" | "id") => Math.max(0, ...shown.map((one) => one[column].length));
+  const [severities, ids] = [widest("severity"), widest("id")];
+  const blocks = shown.flatMap(({ severity, id, what, evidence, remedy }) => [
+    ...table([
+      [severity.padEnd(severities), id.padEnd(ids), what],
+      ...seenRows(evidence, verbose).map((line) => ["", "", line]),
+    ]),
+    ...remedyLines(remedy, table),
   ]);
   return [
     ...wrap(header),
     "",
-    ...(rows.length === 0 ? [] : [...table(rows), ""]),
+    ...(blocks.length === 0 ? [] : [...blocks, ""]),
     ...(verbose || fine.length === 0
       ? []
       : [...wrap(`Right (${fine.length}): ${[...new Set(fine.map(({ id }) => id))].join(", ")}.`), ""]),
@@ -30,8 +34,13 @@ export function linesOfFindings(
   ];
 }
 
-function seenRows(evidence: Finding["evidence"], verbose: boolean): readonly (readonly string[])[] {
+/** Each command has a line of its own that is as wide as can be, so that it can be copied. */
+function remedyLines(remedy: string | null, table: Reporter["table"]): readonly string[] {
+  if (remedy === null) return [];
+  return table(remedy.split("; ").map((step, index) => [index === 0 ? "    do:" : "       ", step]));
+}
+
+function seenRows(evidence: Finding["evidence"], verbose: boolean): readonly string[] {
   const all = Object.entries(evidence).map(([key, value]) => `seen: ${key}: ${value}`);
-  const some = verbose ? all : all.filter((line) => line.length <= SHORT).slice(0, FEW);
-  return some.map((line) => ["", "", line]);
+  return verbose ? all : all.filter((line) => line.length <= SHORT).slice(0, FEW);
 }

@@ -124,7 +124,7 @@ async function openContainer(
 /** How often it is looked whether a container runs again. */
 const LOOK_MS = 1_000;
 
-/** Goes on when the container stops and starts again, is created anew, or the engine was restarted: until the signal. */
+/** Goes on when the container stops and starts again, is created again, or the engine was restarted: until the signal. */
 async function* followContainer(
   container: string,
   { docker, clock }: LogDeps["host"],

@@ -53,7 +53,7 @@ describe("doctor on a whole master", () => {
 
 describe("doctor on a master that is half dead", () => {
   it("names each dead part with what to do, the worst first", async () => {
-    const { exit, wrong, findings } = await afterChange((host) => {
+    const { exit, wrong, findings, lines } = await afterChange((host) => {
       stop(host, NAMES.postgres);
       stop(host, NAMES.kubo);
       host.files.freeBytes = 500 * 1000 ** 2;
@@ -62,6 +62,11 @@ describe("doctor on a master that is half dead", () => {
     expect(wrong.get("database")).toMatch(/^error: .*-> fula-node join-as-master/);
     expect(wrong.get("writer")).toMatch(/^error: .*-> fula-node join-as-master/);
     expect(wrong.get("space")).toMatch(/^error: the disk of \/opt\/fula-master is nearly full: 500.0 MB/);
+    for (const command of [
+      "du -xh --max-depth=3 /opt/fula-master | sort -h | tail",
+      "fula-node join-as-master",
+    ])
+      expect(lines.map((line) => line.trim().replace(/^do: +/, ""))).toContain(command);
     const order = findings.map(({ severity }) => severity);
     expect(order).toEqual(order.toSorted((a, b) => ORDER.indexOf(a) - ORDER.indexOf(b)));
   });
