@@ -10,14 +10,20 @@ export function addBackup(program: Command, baseDir: () => Option, run: Run): vo
     "create",
     "back up settings, keys, the database, the newest snapshots and the writer's identity into one encrypted file; stops nothing",
   )
-    .requiredOption("--to <dir>", "the directory for it")
-    .option("--recipient <age1...>", "encrypt it for this recipient of age; repeatable", collect, [])
+    .option("--to <dir>", "the directory for it (default: BACKUP_DIR)")
+    .option(
+      "--recipient <age1...>",
+      "encrypt it for this recipient of age; repeatable (default: BACKUP_RECIPIENT)",
+      collect,
+      [],
+    )
     .option(
       "--set-file <key=path>",
       "BACKUP_PASSPHRASE, instead of a recipient, from a file, or - for standard input",
       collect,
       [],
     )
+    .option("--scheduled", "run as cron does: wait for another run, up to an hour", false)
     .action((flags: BackupCreateFlags) =>
       run(async (world) => (await import("./commands/backup.ts")).backupCreate(flags, world)),
     );

@@ -50,7 +50,7 @@ export async function beginArchive(directory: string, owner: string): Promise<Ar
         await file.sync();
         await close();
         const written = sha256.digest("hex");
-        if ((await hashFile(hidden)) === written) return { bytes, sha256: written };
+        if ((await hashArchiveFile(hidden)) === written) return { bytes, sha256: written };
         throw new OperatorError({
           exit: "integrity",
           what: `The disk of ${directory} gave back something else than was written to it.`,
@@ -76,11 +76,14 @@ async function writeAll(file: FileHandle, chunk: Uint8Array): Promise<void> {
     written += (await file.write(chunk, written, chunk.length - written)).bytesWritten;
 }
 
-async function hashFile(path: string): Promise<string> {
+/** The sha256 of a file, as hex. Throws (`unavailable`) if it can't be read; the cause is that of the system. */
+export async function hashArchiveFile(path: string): Promise<string> {
   const sha256 = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES }))
-    sha256.update(chunk as Buffer);
-  return sha256.digest("hex");
+  return guarded("read", path, async () => {
+    for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES }))
+      sha256.update(chunk as Buffer);
+    return sha256.digest("hex");
+  });
 }
 
 /** The bytes of an archive. Throws (`unavailable`) if they can't be read, (`usage`) if there is no such file. */

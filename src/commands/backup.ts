@@ -1,4 +1,4 @@
-import { basename, isAbsolute } from "node:path";
+import { basename, dirname, isAbsolute } from "node:path";
 import { readArchiveFile } from "../backup/archive-file.ts";
 import { readArchive } from "../backup/archive-reader.ts";
 import type { BackupManifest } from "../backup/backup-manifest.ts";
@@ -11,6 +11,7 @@ import {
   requirePassphrase,
   requireRecipients,
 } from "../backup/encryption.ts";
+import { keepGood, parseBackupRecord, type RecordedBackup, renderBackupRecord } from "../backup/keep-good.ts";
 import { closeAll, openNodeFiles } from "../backup/node-files.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
 import { readClientMajor } from "../dumps/client-version.ts";
@@ -24,6 +25,8 @@ import {
   readInstalledMaster,
   refuseUnfinishedRotation,
 } from "../join/installed-node.ts";
+import { onceFree } from "../machine/lock.ts";
+import { withHeartbeat } from "../pinset/heartbeat.ts";
 import { parseMemory } from "../pinset/snapshot/memory.ts";
 import { checkChain, trustedKeys } from "../pinset/snapshot/links.ts";
 import type { SnapshotFile } from "../pinset/snapshot/store.ts";
@@ -36,7 +39,10 @@ import type { World } from "../world.ts";
 /** The flags of `backup create`. */
 export interface BackupCreateFlags {
   readonly baseDir?: string;
-  readonly to: string;
+  /** Left out: BACKUP_DIR. */
+  readonly to?: string;
+  /** True for a run that cron has started. */
+  readonly scheduled: boolean;
   readonly recipient: readonly string[];
   readonly setFile: readonly string[];
 }
@@ -46,6 +52,7 @@ export interface BackupVerifyFlags {
   readonly setFile: readonly string[];
 }
 
+const VERB = "backup create";
 const PASSPHRASE = "BACKUP_PASSPHRASE";
 const IDENTITY = "BACKUP_IDENTITY";
 /** The newest good ones. Each has the whole pinset. */
@@ -57,31 +64,103 @@ const SNAPSHOTS = 3;
  */
 export async function backupCreate(flags: BackupCreateFlags, world: World): Promise<VerbExit> {
   const { host, reporter } = world;
-  const locked = await readLocked(flags, world);
-  if (!isAbsolute(flags.to))
+  const given = await readLocked(flags, world);
+  if (flags.to !== undefined && !isAbsolute(flags.to))
     throw new OperatorError({
       exit: "usage",
       what: `--to is ${JSON.stringify(flags.to)}; it must be an absolute path of a directory.`,
       remedy: "For example: --to /mnt/backup",
     });
   const { layout } = await readInstalledMaster(world, flags.baseDir);
-  const holder = { pid: world.pid, verb: "backup create", since: host.clock.now().toISOString() };
-  const lock = await world.takeLock(lockNames(layout.baseDir).node, holder);
+  if (flags.scheduled) await world.rotateLog(layout.backupLog);
+  const holder = { pid: world.pid, verb: VERB, since: host.clock.now().toISOString() };
+  const take = () => world.takeLock(lockNames(layout.baseDir).node, holder);
+  const lock = await (flags.scheduled ? onceFree(host, take) : take());
   try {
     // Read again: another run may have changed it before this one had the lock.
     const master = await readInstalledMaster(world, flags.baseDir);
-    await refuseUnfinishedRotation(host, layout);
+    const { directory, locked } = chooseTarget(master, flags.to, given);
     const from = host.clock.monotonicMs();
-    const made = await makeBackup(world, master, { directory: flags.to, locked });
+    const run = async () => {
+      await refuseUnfinishedRotation(host, layout);
+      return await makeBackup(world, master, { directory, locked });
+    };
+    const isRegular = directory === master.values("BACKUP_DIR");
+    const made = isRegular ? await keepRecord(world, master, run) : await run();
     const ms = host.clock.monotonicMs() - from;
-    reporter.result({
-      data: { verb: "backup create", ...made, durationMs: ms },
-      lines: linesOfMade(made, ms),
-    });
+    reporter.result({ data: { verb: VERB, ...made, durationMs: ms }, lines: linesOfMade(made, ms) });
     return "ok";
   } finally {
     await lock.release();
   }
+}
+
+/** Flags come before BACKUP_DIR and BACKUP_RECIPIENT. Throws (`usage`) if neither says where, or for whom. */
+function chooseTarget(
+  { values }: InstalledMaster,
+  to: string | undefined,
+  given: Locked | null,
+): { readonly directory: string; readonly locked: Locked } {
+  const directory = to ?? values("BACKUP_DIR");
+  if (directory === undefined)
+    throw new OperatorError({
+      exit: "usage",
+      what: "It is not said where the backup goes.",
+      remedy: "Give --to DIR, or set BACKUP_DIR.",
+    });
+  const recipient = values("BACKUP_RECIPIENT");
+  if (given !== null) return { directory, locked: given };
+  if (recipient !== undefined)
+    return {
+      directory,
+      locked: { kind: "recipients", recipients: requireRecipients(recipient, "BACKUP_RECIPIENT") },
+    };
+  throw new OperatorError({
+    exit: "usage",
+    what: "A backup is encrypted, for recipients or with a passphrase.",
+    why: "It has every secret of this master.",
+    remedy: `Give --recipient age1... or --set-file ${PASSPHRASE}=FILE, or set BACKUP_RECIPIENT.`,
+  });
+}
+
+/** Records a run for `status`, and what it made; then removes the good ones that are older than the newest BACKUP_KEEP. */
+async function keepRecord(
+  world: World,
+  { layout, values }: InstalledMaster,
+  run: () => Promise<MadeBackup>,
+): Promise<MadeBackup> {
+  const { host, reporter } = world;
+  const channels = await world.openChannels({
+    log: layout.alertLog,
+    command: values("ALERT_COMMAND"),
+    pool: values("CLUSTERNAME") ?? "",
+  });
+  const deps = { files: host.files, clock: host.clock, path: layout.backupHeartbeat, channels };
+  const { made } = await withHeartbeat(deps, VERB, async () => {
+    const one = await run();
+    const { name, bytes, sha256, path, manifest } = one;
+    const before = parseBackupRecord(await host.files.readText(layout.backupRecord));
+    const newest = { name, bytes, sha256, at: manifest.created_at };
+    // Recorded before anything is removed: what is not in the record is never removed.
+    const save = (backups: readonly RecordedBackup[]) =>
+      host.files.writeAtomic(layout.backupRecord, renderBackupRecord(backups), { mode: 0o600 });
+    await save([...before.filter((other) => other.name !== name), newest]);
+    const kept = await keepGood(dirname(path), before, newest, Number(values("BACKUP_KEEP")));
+    await save(kept.backups);
+    for (const bad of kept.damaged)
+      reporter.listen({
+        type: "warning",
+        text: `${bad} is not what was written. It stays, and does not count.`,
+      });
+    const good = kept.backups.length - kept.damaged.length;
+    const damaged = kept.damaged.length === 0 ? "" : `, ${kept.damaged.length} damaged`;
+    return {
+      exit: kept.damaged.length === 0 ? ("ok" as const) : ("pending" as const),
+      summary: `${decimalBytes(bytes)}, ${good} good in ${dirname(path)}${damaged}`,
+      made: one,
+    };
+  });
+  return made;
 }
 
 function linesOfMade(
@@ -104,18 +183,18 @@ function linesOfMade(
   ];
 }
 
-/** For whom a backup is encrypted. Throws (`usage`) without a key, or with two kinds. */
-async function readLocked({ recipient, setFile }: BackupCreateFlags, world: World): Promise<Locked> {
+/** For whom a backup is encrypted, as the flags say; null if they do not. Throws (`usage`) for two kinds of keys. */
+async function readLocked({ recipient, setFile }: BackupCreateFlags, world: World): Promise<Locked | null> {
   const passphrase = (await readKeys(setFile, [PASSPHRASE], world)).get(PASSPHRASE);
   if (passphrase !== undefined && recipient.length === 0)
     return { kind: "passphrase", passphrase: requirePassphrase(passphrase, PASSPHRASE) };
   if (passphrase === undefined && recipient.length > 0)
     return { kind: "recipients", recipients: requireRecipients(recipient.join(" "), "--recipient") };
+  if (passphrase === undefined) return null;
   throw new OperatorError({
     exit: "usage",
-    what: "A backup is encrypted, for recipients or with a passphrase.",
-    why: "It has every secret of this master.",
-    remedy: `Give --recipient age1..., or --set-file ${PASSPHRASE}=FILE.`,
+    what: "A backup is encrypted for recipients, or with a passphrase, not both.",
+    remedy: "Give one of them.",
   });
 }
 

@@ -12,14 +12,13 @@ import { alarmOfDrills, recordDrills } from "../drills/run/record-drills.ts";
 import { type DrillResult, type DrillRun, runDrills } from "../drills/run/run-drills.ts";
 import { scheduleDrills, unscheduleDrills } from "../drills/run/schedule-drills.ts";
 import { EXIT_CODES, OperatorError, type VerbExit } from "../errors.ts";
-import type { HostReader } from "../host.ts";
 import {
   type InstalledMaster,
   readInstalledMaster,
   refuseUnfinishedRotation,
 } from "../join/installed-node.ts";
 import { refuseRemoved } from "../join/master-database.ts";
-import type { Lock } from "../machine/lock.ts";
+import { type Lock, onceFree } from "../machine/lock.ts";
 import { type AlarmSent, commandFailure } from "../pinset/alerts.ts";
 import { CRON_FILES, lockNames } from "../settings/layout.ts";
 import { timeOfDrills } from "../steps/master/cron-entry.ts";
@@ -40,8 +39,6 @@ export interface DrillFlags {
 }
 
 const VERB = "drill";
-const LONGEST_WAIT_MS = 3_600_000;
-const LOCK_LOOK_MS = 10_000;
 
 /**
  * `drill [NAME...]`: proves on this machine that what a master promises holds. It has the lock of joins and removals: what
@@ -84,20 +81,6 @@ async function underLock(
     });
   } finally {
     await lock.release();
-  }
-}
-
-/** Cron's run waits for another one to end, since its next turn is only a week later. Throws (`locked`) after that time. */
-async function onceFree({ clock }: Pick<HostReader, "clock">, take: () => Promise<Lock>): Promise<Lock> {
-  const until = clock.monotonicMs() + LONGEST_WAIT_MS;
-  for (;;) {
-    try {
-      return await take();
-    } catch (thrown) {
-      const isTaken = thrown instanceof OperatorError && thrown.exit === "locked";
-      if (!isTaken || clock.monotonicMs() >= until) throw thrown;
-      await clock.wait(LOCK_LOOK_MS);
-    }
   }
 }
 

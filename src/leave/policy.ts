@@ -79,14 +79,17 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   // In the same directory.
   drillRecord: "snapshots",
   restoreRecord: "snapshots",
+  backupRecord: "snapshots",
   rotation: "settings",
   alertLog: "logs",
   snapshotLog: "logs",
   sweepLog: "logs",
   drillLog: "logs",
+  backupLog: "logs",
   restoreDir: "logs",
   snapshotHeartbeat: "remove",
   sweepHeartbeat: "remove",
+  backupHeartbeat: "remove",
   knownNodes: "data",
   edgeDir: "remove",
   // Other masters trust this CA as long as the database is there.

@@ -14,6 +14,7 @@ import {
   writeSync,
 } from "node:fs";
 import { OperatorError } from "../errors.ts";
+import type { Clock } from "./clock.ts";
 import { codeOf, fileError, isAbsence } from "./file-errors.ts";
 import { findSocketHolder } from "./processes.ts";
 
@@ -66,6 +67,26 @@ export async function takeLock(name: string, holder: LockHolder, directory = LOC
     what: `The lock on ${name} could not be taken: its file was replaced ${MAX_ATTEMPTS} times.`,
     remedy: "Run again.",
   });
+}
+
+const LONGEST_WAIT_MS = 3_600_000;
+const LOCK_LOOK_MS = 10_000;
+
+/** A run of cron waits for another one to end, since its next turn comes late. Throws (`locked`) after an hour. */
+export async function onceFree(
+  { clock }: { readonly clock: Pick<Clock, "monotonicMs" | "wait"> },
+  take: () => Promise<Lock>,
+): Promise<Lock> {
+  const until = clock.monotonicMs() + LONGEST_WAIT_MS;
+  for (;;) {
+    try {
+      return await take();
+    } catch (thrown) {
+      const isTaken = thrown instanceof OperatorError && thrown.exit === "locked";
+      if (!isTaken || clock.monotonicMs() >= until) throw thrown;
+      await clock.wait(LOCK_LOOK_MS);
+    }
+  }
 }
 
 /** Says who holds the lock, for those who find it held. */

@@ -31,14 +31,18 @@ export interface MasterLayout extends StorageLayout {
   readonly snapshotLog: string;
   readonly sweepLog: string;
   readonly drillLog: string;
+  readonly backupLog: string;
   /** The progress files of restores. */
   readonly restoreDir: string;
   readonly snapshotHeartbeat: string;
   readonly sweepHeartbeat: string;
+  readonly backupHeartbeat: string;
   /** How each drill went when it last ran. */
   readonly drillRecord: string;
   /** The last restore of a dump that was proven. */
   readonly restoreRecord: string;
+  /** The backups that were read back whole, and what they were then. */
+  readonly backupRecord: string;
   /** Every storage node that was seen at least once. */
   readonly knownNodes: string;
   /** What the edge's container reads. */
@@ -101,11 +105,12 @@ export const STORAGE_NAMES = {
 /** The marker file next to the data of a writer that `--adopt writer` took over. fula-node never removes the file or the data. */
 export const TAKEN_OVER = "taken-over.txt";
 
-/** The cron files, with upstream's names where it has one. That of the drills is there only after `drill --schedule`. */
+/** The cron files, with upstream's names where it has one. That of the drills is there only after `drill --schedule`, that of backups only with BACKUP_DIR. */
 export const CRON_FILES = {
   snapshot: "/etc/cron.d/fula-pinset-snapshot",
   sweep: "/etc/cron.d/fula-replication-sweep",
   drill: "/etc/cron.d/fula-drill",
+  backup: "/etc/cron.d/fula-backup",
 } as const;
 
 /** How often cron starts each of them, in milliseconds. */
@@ -113,6 +118,7 @@ export const CRON_PERIODS_MS = {
   snapshot: 6 * 3_600_000,
   sweep: 30 * 60_000,
   drill: 7 * 24 * 3_600_000,
+  backup: 24 * 3_600_000,
 } as const;
 
 /** The label, and its value, on everything in Docker that fula-node created. */
@@ -142,11 +148,14 @@ export function masterLayout(baseDir: string): MasterLayout {
     snapshotLog: `${baseDir}/snapshot.log`,
     sweepLog: `${baseDir}/sweep.log`,
     drillLog: `${baseDir}/drill.log`,
+    backupLog: `${baseDir}/backup.log`,
     restoreDir: `${baseDir}/restore`,
     snapshotHeartbeat: `${baseDir}/heartbeats/snapshot.json`,
     sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
+    backupHeartbeat: `${baseDir}/heartbeats/backup.json`,
     drillRecord: `${baseDir}/state/drills.json`,
     restoreRecord: `${baseDir}/state/restore-proof.json`,
+    backupRecord: `${baseDir}/state/backups.json`,
     knownNodes: `${baseDir}/known-nodes.json`,
     edgeDir: `${baseDir}/edge`,
     postgresTlsDir: `${baseDir}/postgres-tls`,

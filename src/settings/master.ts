@@ -276,6 +276,27 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.program,
   },
   {
+    key: "BACKUP_DIR",
+    about:
+      "directory for a backup every night, on another disk or machine; only with BACKUP_RECIPIENT. Without both, none is made",
+    rule: RULES.path,
+  },
+  {
+    key: "BACKUP_RECIPIENT",
+    about:
+      "whom backups are encrypted for: a recipient of age, or several with commas between. The secret key stays off this machine",
+    rule: {
+      requirement: "a recipient of age (age1...), or several with commas between them",
+      holds: (value) => /^age1[a-z0-9]{20,2500}(?:,age1[a-z0-9]{20,2500})*$/.test(value),
+    },
+  },
+  {
+    key: "BACKUP_KEEP",
+    about: "how many good backups stay in BACKUP_DIR; older ones are removed",
+    rule: RULES.count,
+    byDefault: "14",
+  },
+  {
     key: "AUTO_UPDATE",
     about:
       "let nickfedor/watchtower update service containers whose images fula-node does not build; refused if there are none",
@@ -326,3 +347,11 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     byDefault: "nickfedor/watchtower:1.21.0",
   },
 ];
+
+/** Where backups go every night, and for whom; null if they are not set up. */
+export function backupsOf(
+  values: (key: string) => string | undefined,
+): { readonly directory: string; readonly recipient: string } | null {
+  const [directory, recipient] = [values("BACKUP_DIR"), values("BACKUP_RECIPIENT")];
+  return directory === undefined || recipient === undefined ? null : { directory, recipient };
+}

@@ -83,7 +83,10 @@ function evidenceOf(
 }
 
 /** The steps of cron, as the part `cron` shows them. */
-export const CRON_STEPS = { daemon: "cron", entries: ["snapshot-cron", "sweep-cron", "drill-cron"] } as const;
+export const CRON_STEPS = {
+  daemon: "cron",
+  entries: ["snapshot-cron", "sweep-cron", "drill-cron", "backup-cron"],
+} as const;
 
 /** Whether cron runs, and has the entries that it should have. */
 export function judgeCron({ items, unchecked }: StepsSeen, repair: string, hasDrills = false): Judged {

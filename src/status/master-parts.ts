@@ -45,6 +45,7 @@ import {
   DRILLS_PART,
   type Heartbeats,
   lookAtCron,
+  lookAtBackup,
   lookAtDrills,
   lookAtSnapshots,
   lookAtSweep,
@@ -139,6 +140,7 @@ function relationsOf(values: Values): PartRelations {
       "snapshot-cron": ["cron"],
       "sweep-cron": ["cron"],
       "drill-cron": ["cron"],
+      "backup-cron": ["cron"],
       "first-snapshot": ["snapshots"],
     },
     needs: Object.fromEntries(APIS.map((name) => [name, "database"])),
@@ -198,6 +200,7 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
     { name: "snapshots", look: () => lookAtSnapshots(node) },
     { name: "sweep", look: () => lookAtSweep(node) },
     { name: "cron", look: () => lookAtCron(node) },
+    { name: "backup", look: () => lookAtBackup(node) },
     { name: DRILLS_PART, look: () => lookAtDrills(node) },
     {
       name: "settings",

@@ -6,6 +6,7 @@ import { checkCronLine } from "../machine/node-program.ts";
 import type { HeartbeatHealth } from "../pinset/heartbeat.ts";
 import type { FindingsHealth, NodesHealth, NodesNow } from "../pinset/sweep/findings.ts";
 import type { SnapshotStanding } from "../pinset/snapshot/standing.ts";
+import { backupsOf } from "../settings/master.ts";
 import type { Values } from "../settings/context.ts";
 import { CRON_FILES, CRON_PERIODS_MS, type MasterLayout } from "../settings/layout.ts";
 import { grouped } from "../units.ts";
@@ -206,16 +207,38 @@ export async function lookAtDrills({
   return { ...rest, summary: sentence };
 }
 
+/** When the last backup was made. Null if none is set up. */
+export async function lookAtBackup({
+  deps,
+  layout,
+  values,
+}: Pick<PinsetNode, "deps" | "layout" | "values">): Promise<Judged | null> {
+  const target = backupsOf(values);
+  if (target === null) return null;
+  const { files, clock } = deps.host;
+  const [text, entry, { assessHeartbeat }] = await Promise.all([
+    files.readText(layout.backupHeartbeat),
+    files.stat(CRON_FILES.backup),
+    import("../pinset/heartbeat.ts"),
+  ]);
+  const operation = {
+    noun: "backup",
+    command: "fula-node backup create",
+    everyMs: CRON_PERIODS_MS.backup,
+    scheduledAt: entry?.modifiedAt ?? null,
+  };
+  const { state, sentence, todo, heartbeat } = assessHeartbeat(text, operation, clock.now());
+  const summary = state === "ok" && heartbeat !== null ? `${sentence}: ${heartbeat.summary}` : sentence;
+  return { state, summary, todo, evidence: { directory: target.directory } };
+}
+
 /** cron itself, and whether its lines still start a program. */
 export async function lookAtCron({ deps, steps }: PinsetNode): Promise<Judged> {
-  const { drill, ...always } = CRON_FILES;
-  const isScheduled = isOurCron((await deps.host.files.readText(drill)) ?? "");
-  const [seen, ...lines] = await Promise.all([
-    steps,
-    ...[...Object.values(always), ...(isScheduled ? [drill] : [])].map((path) =>
-      checkCronLine(deps.host, path),
-    ),
-  ]);
+  const { drill, backup, ...always } = CRON_FILES;
+  const isThere = async (path: string) => isOurCron((await deps.host.files.readText(path)) ?? "");
+  const [isScheduled, hasBackups] = await Promise.all([isThere(drill), isThere(backup)]);
+  const paths = [...Object.values(always), ...(isScheduled ? [drill] : []), ...(hasBackups ? [backup] : [])];
+  const [seen, ...lines] = await Promise.all([steps, ...paths.map((path) => checkCronLine(deps.host, path))]);
   return withRemarks(judgeCron(seen, REPAIR_MASTER, isScheduled), lines);
 }
 

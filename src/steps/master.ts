@@ -11,7 +11,7 @@ import { images, masterImages } from "./images.ts";
 import { edge } from "./master/edge.ts";
 import { edgeFiles } from "./master/edge-files.ts";
 import { edgeKnown } from "./master/edge-known.ts";
-import { drillCron, snapshotCron, sweepCron } from "./master/cron-entry.ts";
+import { backupCron, drillCron, snapshotCron, sweepCron } from "./master/cron-entry.ts";
 import { firstSnapshot } from "./master/first-snapshot.ts";
 import { flags } from "./master/flags.ts";
 import { migrations } from "./master/migrations.ts";
@@ -50,6 +50,7 @@ export function masterSteps(
     snapshotCron(context),
     sweepCron(context),
     drillCron(context),
+    backupCron(context),
     firstSnapshot(context),
   ];
 }

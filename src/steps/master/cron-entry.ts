@@ -1,6 +1,7 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import { compareCron, type CronEntry, isOurCron, renderCron, whyIgnored } from "../../machine/crontab.ts";
+import { backupsOf } from "../../settings/master.ts";
 import type { MasterContext } from "../../settings/context.ts";
 import { CRON_FILES } from "../../settings/layout.ts";
 
@@ -13,6 +14,10 @@ type CronEntryChange = Change & {
   readonly path: string;
   readonly runs: string;
 };
+
+type BackupCronChange =
+  | CronEntryChange
+  | (Change & { readonly kind: "remove-cron-entry"; readonly path: string });
 
 /** Takes a signed snapshot of the pinset every six hours (upstream's schedule and file name). */
 export function snapshotCron({ layout, nodePath, hash }: MasterContext) {
@@ -116,6 +121,66 @@ export function drillCron(
       if (text !== null && isOurCron(text)) await step.verify(host, report);
     },
   };
+}
+
+/** Backs up this master every night, if BACKUP_DIR and BACKUP_RECIPIENT are set. Removes our file if they are not. */
+export function backupCron({
+  layout,
+  nodePath,
+  hash,
+  settings,
+}: Pick<MasterContext, "layout" | "nodePath" | "hash" | "settings">): StepSpec<Seen, BackupCronChange> {
+  const path = CRON_FILES.backup;
+  const isWanted = backupsOf((key) => settings.get(key)?.value) !== null;
+  const program = [nodePath, `${layout.cliCurrent}/bin/fula-node.js`];
+  const step = cronEntry({
+    id: "backup-cron",
+    title: "cron job for backups",
+    path,
+    entry: {
+      schedule: timeOfBackups(hash, settings.get("CLUSTER_PEERNAME")?.value ?? ""),
+      argv: [...program, "backup", "create", "--scheduled", "--base-dir", layout.baseDir],
+      log: layout.backupLog,
+      about: "Backs up this master. Written by fula-node; edits are undone by its next run.",
+    },
+    hash,
+  });
+  return {
+    ...step,
+    touches: `Writes ${path} if BACKUP_DIR and BACKUP_RECIPIENT are set, and removes its own file if they are not.`,
+    async probe(host) {
+      if (isWanted) return await step.probe(host);
+      const text = await host.files.readText(path);
+      const seen = { text };
+      if (text === null || !isOurCron(text))
+        return { state: "ours", seen, evidence: { [path]: "absent: backups are not set up" } };
+      return {
+        state: "drifted",
+        seen,
+        drift: [`${path} is there, and BACKUP_DIR or BACKUP_RECIPIENT is not set`],
+        evidence: { [path]: "written by fula-node" },
+      };
+    },
+    plan(finding, ...more) {
+      if (isWanted) return step.plan(finding, ...more);
+      return finding.state === "ours" ? [] : [{ kind: "remove-cron-entry", summary: `remove ${path}`, path }];
+    },
+    async apply(change, host, report) {
+      if (change.kind === "remove-cron-entry") await host.files.remove(change.path);
+      else await step.apply(change, host, report);
+    },
+    async verify(host, report) {
+      if (isWanted) return await step.verify(host, report);
+      if (!isOurCron((await host.files.readText(path)) ?? "")) return;
+      throw new OperatorError({ exit: "unhealthy", what: `${path} is still there.`, remedy: "Run again." });
+    },
+  };
+}
+
+/** Before the drills, and never at the minute of a snapshot or a sweep. Masters that share a database begin at different times. */
+function timeOfBackups(hash: MasterContext["hash"], name: string): string {
+  const at = Number.parseInt(hash(name).slice(8, 16), 16) % 50;
+  return `${5 + (at % 25) + (at < 25 ? 0 : 30)} 0 * * *`;
 }
 
 /** One fula-node file in /etc/cron.d. */

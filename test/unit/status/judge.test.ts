@@ -343,7 +343,13 @@ it.each<[string, Parameters<typeof judgeSettings>[0], string]>([
 
 it("cron that could not be looked at is unknown", () => {
   expect(judgeCron({ items: [item("cron")], unchecked: [late("sweep-cron")] }, "join").state).toBe("unknown");
-  const entries = [item("cron"), item("snapshot-cron"), item("sweep-cron"), item("drill-cron")];
+  const entries = [
+    item("cron"),
+    item("snapshot-cron"),
+    item("sweep-cron"),
+    item("drill-cron"),
+    item("backup-cron"),
+  ];
   expect(judgeCron({ items: entries, unchecked: [] }, "join").state).toBe("ok");
 });
 

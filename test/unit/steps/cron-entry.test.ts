@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { AnyStep } from "../../../src/engine/step.ts";
 import { renderCron } from "../../../src/machine/crontab.ts";
-import { newDrillCron } from "../../../src/steps/master/cron-entry.ts";
+import { backupCron, newDrillCron } from "../../../src/steps/master/cron-entry.ts";
 import { FakeMaster, NODE_PATH, sha256 } from "../../support/fake-master.ts";
 import { boxBefore, joinedBox, LAYOUT, lookAt, stepOn } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
@@ -187,3 +187,44 @@ describe("drill-cron", () => {
 function escape(text: string): string {
   return text.replaceAll(/[*./]/g, "\\$&");
 }
+
+describe("backup-cron", () => {
+  const path = "/etc/cron.d/fula-backup";
+  const stepWith = (given: Readonly<Record<string, string>>, name = "box") => {
+    const all = Object.entries({ ...given, CLUSTER_PEERNAME: name });
+    const settings = new Map(all.map(([key, value]) => [key, { value, origin: "saved" as const }]));
+    return backupCron({ layout: LAYOUT, nodePath: NODE_PATH, hash: sha256, settings });
+  };
+  const SET_UP = { BACKUP_DIR: "/mnt/backup", BACKUP_RECIPIENT: "age1qqqqqqqqqqqqqqqqqqqqqqqq" };
+
+  it("is written only with a directory and a recipient, and removed without one of them", async () => {
+    const host = await joinedBox();
+    expect(host.files.tree.has(path)).toBe(false);
+    expect((await lookAt(stepWith({ BACKUP_DIR: "/mnt/backup" }), host)).changes).toEqual([]);
+    const step: AnyStep = stepWith(SET_UP);
+    for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
+    await step.verify(host, () => {});
+    expect(host.files.textOf(path)).toMatch(
+      /^\d{1,2} 0 \* \* \* root \S+ \S+ backup create --scheduled --base-dir \/opt\/fula-master >> \/opt\/fula-master\/backup\.log 2>&1$/m,
+    );
+    expect((await lookAt(step, host)).changes).toEqual([]);
+    const without: AnyStep = stepWith({ BACKUP_RECIPIENT: SET_UP.BACKUP_RECIPIENT });
+    const { finding, changes } = await lookAt(without, host);
+    expect(finding.state).toBe("drifted");
+    await expect(Promise.resolve(without.verify(host, () => {}))).rejects.toThrow();
+    for (const change of changes) await without.apply(change, host, () => {});
+    await without.verify(host, () => {});
+    expect(host.files.tree.has(path)).toBe(false);
+  });
+
+  it("touches no file of somebody else's, and begins at no minute of a snapshot or a sweep", async () => {
+    const host = await joinedBox();
+    host.files.put(path, "# mine\n");
+    expect((await lookAt(stepWith({}), host)).changes).toEqual([]);
+    expect((await lookAt(stepWith(SET_UP), host)).finding.state).toBe("foreign");
+    for (const name of ["a", "b", "c", "d", "e", "f", "g"]) {
+      const { changes } = await lookAt(stepWith(SET_UP, name), new FakeMaster());
+      expect(Number(/\((\d+) 0 /.exec(changes[0]?.summary ?? "")?.[1]) % 30).toBeGreaterThanOrEqual(5);
+    }
+  });
+});
