@@ -1,5 +1,5 @@
 import type { Command, Option } from "commander";
-import type { BackupCreateFlags, BackupVerifyFlags } from "./commands/backup.ts";
+import type { BackupCreateFlags, BackupUnpackFlags, BackupVerifyFlags } from "./commands/backup.ts";
 import { adderTo, type Run } from "./program-verbs.ts";
 
 /** The verbs of backups. */
@@ -41,5 +41,21 @@ export function addBackup(program: Command, baseDir: () => Option, run: Run): vo
     .option("--json", "print one JSON object instead of text")
     .action((file: string, flags: BackupVerifyFlags) =>
       run(async (world) => (await import("./commands/backup.ts")).backupVerify(file, flags, world), "reads"),
+    );
+  backup
+    .command("unpack <file>")
+    .description(
+      "put all that is in a backup into a new directory, once all of it is verified; the database as a file for pg_restore",
+    )
+    .requiredOption("--to <dir>", "the new directory; only root may enter it")
+    .option(
+      "--set-file <key=path>",
+      "BACKUP_IDENTITY (the file of age-keygen) or BACKUP_PASSPHRASE, from a file, or - for standard input",
+      collect,
+      [],
+    )
+    .option("--json", "print one JSON object instead of text")
+    .action((file: string, flags: BackupUnpackFlags) =>
+      run(async (world) => (await import("./commands/backup.ts")).backupUnpack(file, flags, world)),
     );
 }

@@ -72,6 +72,8 @@ export async function readArchive(
   try {
     await pipeline(plain, createGunzip(), extract);
   } catch (thrown) {
+    // A full disk on the way out is no damage of the archive.
+    if (reading.failure !== null) throw reading.failure.cause;
     const cause = fault ?? thrown;
     if (cause instanceof OperatorError || cause instanceof TypeError) throw cause;
     throw damaged("it can't be unpacked: it was changed or cut off", cause);
@@ -84,6 +86,8 @@ class Reading {
   readonly #seen: BackupContents["entries"][number][] = [];
   #manifest: BackupManifest | null = null;
   #contents: BackupContents | null = null;
+  /** What the visitor itself failed with. */
+  failure: { readonly cause: unknown } | null = null;
 
   constructor(visitor: ArchiveVisitor) {
     this.#visitor = visitor;
@@ -102,20 +106,30 @@ class Reading {
       if (this.#manifest !== null) throw damaged(`it has ${FIRST_ENTRY} twice`);
       const text = await readText(stream, { sha256, name, size, max: MAX_MANIFEST_BYTES });
       this.#manifest = parseBackupManifest(text);
-      await this.#visitor.manifest(this.#manifest);
+      await this.#visit(this.#visitor.manifest(this.#manifest));
     } else if (name === LAST_ENTRY) {
       this.#contents = parseContents(await readText(stream, { sha256, name, size, max: MAX_LIST_BYTES }));
       return;
     } else {
       const { mode = 0o600, uid = 0, gid = 0 } = header;
-      const sink = await this.#visitor.entry({ name, kind: type, mode, uid, gid, bytes: size });
+      const sink = await this.#visit(this.#visitor.entry({ name, kind: type, mode, uid, gid, bytes: size }));
       await drain(stream, (chunk) => {
         sha256.update(chunk);
-        return sink?.write(chunk);
+        const busy = sink?.write(chunk);
+        return busy === undefined ? undefined : this.#visit(busy);
       });
-      await sink?.end();
+      await this.#visit(sink?.end());
     }
     this.#seen.push({ name, bytes: size, sha256: sha256.digest("hex") });
+  }
+
+  async #visit<Result>(work: Result | Promise<Result>): Promise<Result> {
+    try {
+      return await work;
+    } catch (cause) {
+      this.failure ??= { cause };
+      throw cause;
+    }
   }
 
   finish(): ReadArchive {

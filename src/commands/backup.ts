@@ -1,10 +1,7 @@
 import { basename, dirname, isAbsolute } from "node:path";
-import { readArchiveFile } from "../backup/archive-file.ts";
-import { readArchive } from "../backup/archive-reader.ts";
 import type { BackupManifest } from "../backup/backup-manifest.ts";
 import { BACKUP_MARK, createBackup, type MadeBackup } from "../backup/create-backup.ts";
 import {
-  decrypt,
   type Locked,
   type Opener,
   requireIdentities,
@@ -12,12 +9,14 @@ import {
   requireRecipients,
 } from "../backup/encryption.ts";
 import { keepGood, parseBackupRecord, type RecordedBackup, renderBackupRecord } from "../backup/keep-good.ts";
+import { unpackArchive, verifyArchive } from "../backup/unpack.ts";
 import { closeAll, openNodeFiles } from "../backup/node-files.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
 import { readClientMajor } from "../dumps/client-version.ts";
 import { findDumpImage } from "../dumps/dump-image.ts";
 import { createThrowaway } from "../dumps/throwaway.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
+import { requireRoot } from "../join/base-dir.ts";
 import { readAssignments } from "../join/assignments.ts";
 import {
   databaseOf,
@@ -50,6 +49,11 @@ export interface BackupCreateFlags {
 /** The flags of `backup verify`. */
 export interface BackupVerifyFlags {
   readonly setFile: readonly string[];
+}
+
+/** The flags of `backup unpack`. */
+export interface BackupUnpackFlags extends BackupVerifyFlags {
+  readonly to: string;
 }
 
 const VERB = "backup create";
@@ -288,15 +292,34 @@ async function newestGood(world: World, { layout }: InstalledMaster): Promise<re
 export async function backupVerify(file: string, flags: BackupVerifyFlags, world: World): Promise<VerbExit> {
   const opener = await readOpener(flags.setFile, world);
   const path = file;
-  const read = await readArchive(decrypt(readArchiveFile(path), opener, basename(path)), {
-    manifest: () => {},
-    entry: () => Promise.resolve(null),
-  });
+  const read = await verifyArchive(path, opener);
   world.reporter.result({
     data: { verb: "backup verify", verdict: "verified", file: path, ...read },
     lines: [
       `Verified: ${basename(path)}: ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)} unpacked.`,
       ...linesOf(read.manifest, world.host.clock.now()),
+    ],
+  });
+  return "ok";
+}
+
+/** `backup unpack FILE --to DIR`: puts what is in an archive into a new directory, after all of it was verified. */
+export async function backupUnpack(file: string, flags: BackupUnpackFlags, world: World): Promise<VerbExit> {
+  requireRoot(world.host, "what it unpacks is secret, and belongs to several users");
+  if (!isAbsolute(flags.to))
+    throw new OperatorError({
+      exit: "usage",
+      what: `--to is ${JSON.stringify(flags.to)}; it must be an absolute path of a new directory.`,
+      remedy: "For example: --to /root/unpacked",
+    });
+  const opener = await readOpener(flags.setFile, world);
+  const read = await unpackArchive(file, opener, flags.to, (path) => world.host.files.space(path));
+  world.reporter.result({
+    data: { verb: "backup unpack", file, directory: flags.to, ...read },
+    lines: [
+      `Done: ${flags.to}: ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)}.`,
+      ...linesOf(read.manifest, world.host.clock.now()),
+      "  It has every secret of that master: remove it when you no longer need it.",
     ],
   });
   return "ok";

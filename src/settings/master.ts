@@ -284,7 +284,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   {
     key: "BACKUP_RECIPIENT",
     about:
-      "whom backups are encrypted for: a recipient of age, or several with commas between. The secret key stays off this machine",
+      "recipient of age that backups are encrypted for, or several with commas between. The secret key stays off this machine",
     rule: {
       requirement: "a recipient of age (age1...), or several with commas between them",
       holds: (value) => /^age1[a-z0-9]{20,2500}(?:,age1[a-z0-9]{20,2500})*$/.test(value),

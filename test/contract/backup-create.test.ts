@@ -19,6 +19,7 @@ import { readArchiveFile } from "../../src/backup/archive-file.ts";
 import { readArchive } from "../../src/backup/archive-reader.ts";
 import { BACKUP_MARK, createBackup, type MadeBackup } from "../../src/backup/create-backup.ts";
 import { decrypt, type Opener } from "../../src/backup/encryption.ts";
+import { DUMP_FILE, unpackArchive } from "../../src/backup/unpack.ts";
 import { openNodeFiles } from "../../src/backup/node-files.ts";
 import { createThrowaway } from "../../src/dumps/throwaway.ts";
 import { OperatorError } from "../../src/errors.ts";
@@ -207,6 +208,49 @@ describe.runIf(isThere)("a backup of a real database", () => {
     const again = { ...source.target, database: "again" };
     expect(await sql(again, sum)).toEqual(await sql(source.target, sum));
     docker("exec", source.container, "dropdb", "-U", "pinning_user", "again");
+  });
+
+  it("unpacks as it was, with its modes, into a new directory; a damaged one writes nothing", async () => {
+    const made = await create();
+    const space = () => Promise.resolve({ freeBytes: 1e12 });
+    const to = join(base, "unpacked");
+    mkdirSync(join(base, ".unpacked.backup-partial"));
+    const { entries } = await unpackArchive(made.path, opener, to, space);
+    expect(entries).toBeGreaterThan(10);
+    expect(readdirSync(to).toSorted()).toEqual(["base", DUMP_FILE, "writer"]);
+    expect(statSync(to).mode & 0o777).toBe(0o700);
+    expect(readFileSync(join(to, "base/.env"), "utf8")).toBe(readFileSync(join(node, ".env"), "utf8"));
+    expect(statSync(join(to, "base/postgres-tls/server/server.key")).mode & 0o777).toBe(0o640);
+    expect(statSync(join(to, DUMP_FILE)).size).toBe(made.dumpBytes);
+    await expect(unpackArchive(made.path, opener, to, space)).rejects.toMatchObject({ exit: "foreign" });
+    const full = unpackArchive(made.path, opener, join(base, "x"), () => Promise.resolve({ freeBytes: 1 }));
+    await expect(full).rejects.toMatchObject({ exit: "preflight" });
+    const bytes = readFileSync(made.path);
+    bytes[bytes.length - 20] = (bytes[bytes.length - 20] ?? 0) ^ 1;
+    writeFileSync(made.path, bytes);
+    await expect(unpackArchive(made.path, opener, join(base, "x"), space)).rejects.toMatchObject({
+      exit: "integrity",
+    });
+    expect(readdirSync(base).filter((name) => name.includes("x"))).toEqual([]);
+    expect(readdirSync(base)).not.toContain(".unpacked.backup-partial");
+  });
+
+  it("leaves nothing behind when the disk gets full while it is unpacked", async () => {
+    const made = await create();
+    const small = join(base, "small");
+    mkdirSync(small);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=512k", "tmpfs", small]);
+    try {
+      const space = () => Promise.resolve({ freeBytes: 1e12 });
+      const full = unpackArchive(made.path, opener, join(small, "unpacked"), space);
+      await expect(full).rejects.toMatchObject({
+        exit: "unavailable",
+        why: "no space is left on the device",
+      });
+      expect(readdirSync(small)).toEqual([]);
+    } finally {
+      execFileSync("umount", [small]);
+    }
   });
 
   it("leaves nothing under a final name if pg_dump is killed in the middle", async () => {

@@ -1,0 +1,151 @@
+import { chmod, chown, type FileHandle, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { OperatorError } from "../errors.ts";
+import { fileError, isAbsence } from "../machine/file-errors.ts";
+import { sync } from "../machine/file-writer.ts";
+import { decimalBytes } from "../units.ts";
+import { readArchiveFile } from "./archive-file.ts";
+import { type EntryHead, type EntrySink, type ReadArchive, readArchive } from "./archive-reader.ts";
+import { decrypt, type Opener } from "./encryption.ts";
+import { PLACES } from "./node-files.ts";
+
+/** The database in an unpacked backup: all parts of it in one file, as pg_restore reads it. */
+export const DUMP_FILE = "database.dump";
+
+const SPACE_MORE_BYTES = 64 * 1024 ** 2;
+
+/** Reads all of an archive and writes nothing. Throws (`integrity`, `newer`, `settings`) for one that is not good. */
+export function verifyArchive(file: string, opener: Opener): Promise<ReadArchive> {
+  return readArchive(decrypt(readArchiveFile(file), opener, basename(file)), {
+    manifest: () => {},
+    entry: () => Promise.resolve(null),
+  });
+}
+
+/**
+ * Unpacks an archive into a new directory that only root may enter. All of it is verified before anything is written, and the
+ * directory gets its name when all is in it and on the disk.
+ */
+export async function unpackArchive(
+  file: string,
+  opener: Opener,
+  directory: string,
+  space: (path: string) => Promise<{ readonly freeBytes: number }>,
+): Promise<ReadArchive> {
+  await requireEmpty(directory);
+  const { bytes } = await verifyArchive(file, opener);
+  const { freeBytes } = await space(dirname(directory));
+  if (freeBytes < bytes + SPACE_MORE_BYTES)
+    throw new OperatorError({
+      exit: "preflight",
+      what: `The disk of ${directory} has ${decimalBytes(freeBytes)} free, and the backup needs ${decimalBytes(bytes + SPACE_MORE_BYTES)}.`,
+      remedy: "Free some space there, or give another directory.",
+    });
+  const hidden = join(dirname(directory), `.${basename(directory)}.backup-partial`);
+  try {
+    await rm(hidden, { recursive: true, force: true });
+    await mkdir(hidden, { mode: 0o700 });
+    const unpacking = new Unpacking(hidden);
+    let read: ReadArchive;
+    try {
+      read = await readArchive(decrypt(readArchiveFile(file), opener, basename(file)), {
+        manifest: () => {},
+        entry: (head) => unpacking.open(head),
+      });
+      await unpacking.finish();
+    } finally {
+      await unpacking.close();
+    }
+    await rename(hidden, directory);
+    await sync(dirname(directory));
+    return read;
+  } catch (thrown) {
+    await rm(hidden, { recursive: true, force: true });
+    throw fileError("write", directory, thrown);
+  }
+}
+
+/** An empty directory may be there. */
+async function requireEmpty(directory: string): Promise<void> {
+  const names = await readdir(directory).catch((thrown: unknown) => {
+    if (isAbsence(thrown)) return [];
+    throw fileError("read", directory, thrown);
+  });
+  if (names.length === 0) return;
+  throw new OperatorError({
+    exit: "foreign",
+    what: `${directory} is not empty.`,
+    remedy: "Give a directory that does not exist yet.",
+  });
+}
+
+class Unpacking {
+  readonly #root: string;
+  readonly #directories: EntryHead[] = [];
+  #dump: FileHandle | null = null;
+  #open: FileHandle | null = null;
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  async open(head: EntryHead): Promise<EntrySink | null> {
+    const path = join(this.#root, head.name);
+    if (head.kind === "directory") {
+      await this.#parents(path);
+      this.#directories.push(head);
+      return null;
+    }
+    if (head.name.startsWith(`${PLACES.database}/`)) {
+      this.#dump ??= await open(join(this.#root, DUMP_FILE), "wx", 0o600);
+      return { write: writeTo(this.#dump), end: () => Promise.resolve() };
+    }
+    await this.#parents(dirname(path));
+    const file = await open(path, "wx", 0o600);
+    this.#open = file;
+    return {
+      write: writeTo(file),
+      end: async () => {
+        await file.chown(head.uid, head.gid);
+        await file.chmod(head.mode);
+        await file.sync();
+        await this.#closeFile();
+      },
+    };
+  }
+
+  /** Of directories, the mode comes last: one that may not be written to could not be filled. */
+  async finish(): Promise<void> {
+    await this.#dump?.sync();
+    await this.close();
+    for (const { name, mode, uid, gid } of this.#directories.toReversed()) {
+      const path = join(this.#root, name);
+      await chown(path, uid, gid);
+      await chmod(path, mode);
+      await sync(path);
+    }
+    await sync(this.#root);
+  }
+
+  /** Also after a failure: what is open keeps its disk in use. */
+  async close(): Promise<void> {
+    await this.#closeFile();
+    const dump = this.#dump;
+    this.#dump = null;
+    await dump?.close();
+  }
+
+  async #closeFile(): Promise<void> {
+    const file = this.#open;
+    this.#open = null;
+    await file?.close();
+  }
+
+  async #parents(path: string): Promise<void> {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  }
+}
+
+function writeTo(file: FileHandle): (chunk: Buffer) => Promise<void> {
+  return (chunk) => file.appendFile(chunk);
+}
