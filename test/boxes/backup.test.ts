@@ -74,7 +74,7 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     expect(await running()).toBe(containers);
     archive = /Done: (\S+)/.exec(made.stdout)?.[1] ?? "";
     expect((await box.run("ls -A /mnt/backup")).stdout.trim()).toBe(archive.replace("/mnt/backup/", ""));
-    expect((await box.run(`stat -c '%a %U' /mnt/backup ${archive}`)).stdout).toBe("700 root\n600 root\n");
+    expect((await box.run(`stat -c '%a %U' /mnt/backup ${archive}`)).stdout).toBe("700 root\n600 root");
     expect(made.stdout + made.stderr).not.toContain("canary");
     const verified = await fula("backup", "verify", archive, "--set-file", `BACKUP_PASSPHRASE=${KEY}`);
     expectExit(verified, 0);
