@@ -1,3 +1,4 @@
+import { benches as backup } from "./backup.ts";
 import { benches as bucketRoots } from "./bucket-roots.ts";
 import { benches as deduction } from "./deduction.ts";
 import { benches as dumpRestore } from "./dump-restore.ts";
@@ -30,6 +31,7 @@ export const BENCHES: readonly Bench[] = [
   ...pinsMemory,
   ...deduction,
   ...dumpRestore,
+  ...backup,
   ...bucketRoots,
   ...page,
 ];

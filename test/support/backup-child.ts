@@ -1,0 +1,65 @@
+import { open } from "node:fs/promises";
+import { pipeline } from "node:stream/promises";
+import { createGzip } from "node:zlib";
+import { BACKUP_MARK, createBackup } from "../../src/backup/create-backup.ts";
+import { encrypt, type Locked } from "../../src/backup/encryption.ts";
+import { withSession } from "../../src/database/session.ts";
+import { openDump } from "../../src/dumps/dump.ts";
+import { openExportedSnapshot } from "../../src/dumps/exported-snapshot.ts";
+import { createThrowaway } from "../../src/dumps/throwaway.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+
+/** Run by the bench: a backup of a database, or its dump through the same compressor and encryptor alone. */
+interface Given {
+  readonly mode: "backup" | "plain";
+  readonly target: PostgresTarget;
+  readonly image: string;
+  readonly directory: string;
+  readonly recipient: string;
+}
+
+const { mode, target, image, directory, recipient } = JSON.parse(process.env["BACKUP"] ?? "{}") as Given;
+const engine = createThrowaway(process.env);
+const locked: Locked = { kind: "recipients", recipients: [recipient] };
+const container = `fula-backup-dump-${process.pid}`;
+
+async function backup(): Promise<number> {
+  const { bytes } = await createBackup(engine, {
+    directory,
+    locked,
+    pool: "bench",
+    master: { id: null, name: "bench", hostname: "bench", base_dir: "/", writer_dir: null },
+    toolVersion: "0.0.0",
+    at: new Date(),
+    files: [],
+    snapshots: [],
+    target,
+    isDatabaseElsewhere: false,
+    serverVersion: "17.0",
+    image,
+    container,
+    freeBytes: Number.MAX_SAFE_INTEGER,
+    report: () => {},
+  });
+  return bytes;
+}
+
+function plain(): Promise<number> {
+  const session = { applicationName: "bench", readOnly: true, statementTimeoutMs: 0, lockTimeoutMs: 0 };
+  return withSession(target, session, async (client) => {
+    const snapshot = await openExportedSnapshot(client, 3_600_000);
+    const dump = await openDump(engine, target, { name: container, mark: BACKUP_MARK, image, snapshot });
+    const gzip = createGzip({ level: 1, chunkSize: 64 * 1024 });
+    const { chunks } = await encrypt(gzip, locked);
+    const piped = pipeline(dump.stream, gzip);
+    const file = await open(`${directory}/plain.age`, "w", 0o600);
+    let bytes = 0;
+    for await (const chunk of chunks) bytes += (await file.write(chunk)).bytesWritten;
+    await Promise.all([piped, dump.ended]);
+    await file.close();
+    return bytes;
+  });
+}
+
+console.log(JSON.stringify({ bytes: await (mode === "backup" ? backup() : plain()) }));
+await engine.removeMarked(BACKUP_MARK);
