@@ -1,10 +1,16 @@
 import { createHash, randomBytes } from "node:crypto";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type ReadArchive, readArchive } from "../../src/backup/archive-reader.ts";
 import { type ArchiveEntry, packArchive, textEntry } from "../../src/backup/archive-writer.ts";
-import { archiveName, newManifest, type BackupManifest } from "../../src/backup/backup-manifest.ts";
+import {
+  archiveName,
+  type BackupManifest,
+  LAST_ENTRY,
+  newManifest,
+} from "../../src/backup/backup-manifest.ts";
 import {
   decrypt,
   encrypt,
@@ -227,6 +233,23 @@ describe("an archive", () => {
     expect(await read(Buffer.concat([one, two]))).toBe("integrity");
     expect(await read(await plain(body(10), [textEntry("base/../../etc/passwd", "x")]))).toBe("integrity");
     expect(await read(Buffer.from("nothing"))).toBe("integrity");
+  });
+
+  it("is refused with exit 28 if a body is not what its list says, or the list is missing", async () => {
+    const dump = Buffer.alloc(2000, "a");
+    const plain = gunzipSync(await whole(packArchive(MANIFEST, iterate(entriesOf(dump)))));
+    const read = (tar: Buffer) =>
+      exitOf(readArchive(bytes(gzipSync(tar)), { manifest: () => {}, entry: () => Promise.resolve(null) }));
+    expect(await read(plain)).toBe("ok");
+    const at = plain.indexOf(dump);
+    const altered = Buffer.from(plain);
+    altered[at + 5] = 98;
+    expect(await read(altered)).toBe("integrity");
+    const renamed = Buffer.from(plain);
+    renamed.write("base/.env".replace("env", "enw"), plain.indexOf('"base/.env"') + 1);
+    expect(await read(renamed)).toBe("integrity");
+    const list = plain.indexOf(LAST_ENTRY);
+    expect(await read(Buffer.concat([plain.subarray(0, list), Buffer.alloc(1024)]))).toBe("integrity");
   });
 
   it("fails as its source fails, and does not hang", async () => {
