@@ -38,7 +38,7 @@ export interface Rollback {
   /** `--set` flags that keep what no rollback touches. */
   readonly keep: readonly string[];
   /** Releases the locks of this run: the former program takes them itself. */
-  unlock(): Promise<void>;
+  readonly unlock: () => Promise<void>;
 }
 
 /**

@@ -157,7 +157,7 @@ describe("a rollback", () => {
       ...other,
       version: NOW,
       heartbeatAt: "2026-01-01T00:00:00Z",
-    } as never);
+    });
     host.revive();
     await expect(rollBack()).rejects.toMatchObject({
       exit: "foreign",
