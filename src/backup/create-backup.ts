@@ -141,8 +141,14 @@ async function* allEntries(
     chunks = [];
     bytes = 0;
   }
-  // What came without its end is not a dump.
+  // What came without its end, or is empty, is not a dump.
   await dump.ended;
+  if (counter.bytes + bytes === 0)
+    throw new OperatorError({
+      exit: "unavailable",
+      what: "pg_dump ended well, but gave no dump.",
+      remedy: "Run again. If it stays so, look at the database: fula-node doctor",
+    });
   yield partOf(chunks, bytes);
 }
 

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import type { Readable, Writable } from "node:stream";
+import { PassThrough, pipeline, type Readable, type Writable } from "node:stream";
 import { dockerSocket } from "../docker/engine-client.ts";
 import { OperatorError } from "../errors.ts";
 import { type ProgramResult, programEnvironment, runProgram } from "../machine/run-program.ts";
@@ -181,5 +181,8 @@ function openProgram(argv: readonly string[], env: Readonly<Record<string, strin
       end(code, code === null ? `${program} was killed by ${signal ?? "a signal"}` : null),
     );
   });
-  return { stdin: child.stdin, stdout: child.stdout, ended };
+  // Node throws away what nobody has begun to read when a program exits. What goes through a stream of our own is kept.
+  const stdout = new PassThrough();
+  pipeline(child.stdout, stdout, () => {});
+  return { stdin: child.stdin, stdout, ended };
 }
