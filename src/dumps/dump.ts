@@ -1,8 +1,10 @@
 import type { Readable } from "node:stream";
+import type { Client } from "pg";
 import { sslOf } from "../database/session.ts";
 import { OperatorError } from "../errors.ts";
 import { CONTAINER_USER } from "../settings/layout.ts";
 import type { PostgresTarget } from "../settings/postgres-target.ts";
+import { settingsSql } from "./database-facts.ts";
 import type { Throwaway } from "./throwaway.ts";
 
 /** A dump that is being made. */
@@ -22,6 +24,20 @@ interface DumpGiven {
   readonly image: string;
   /** From pg_export_snapshot(), of a transaction that stays open until the dump is complete. */
   readonly snapshot: string;
+}
+
+/** A snapshot that others can read, until this transaction ends. */
+export async function openExportedSnapshot(client: Client, timeoutMs: number): Promise<string> {
+  await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+  // While pg_dump works, this session is idle; and if this process dies, the server ends what it had asked.
+  await client.query(
+    `SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '1s' ELSE '${timeoutMs}ms' END, true)
+     FROM pg_settings
+     WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'client_connection_check_interval')`,
+  );
+  await client.query(settingsSql(true));
+  const { rows } = await client.query<{ id: string }>("SELECT pg_export_snapshot() AS id");
+  return rows[0]?.id ?? "";
 }
 
 /** Ends the certificates on standard input. */

@@ -19,8 +19,7 @@ import {
   settingsSql,
   TABLES_SQL,
 } from "./database-facts.ts";
-import { type Dump, openDump } from "./dump.ts";
-import { openExportedSnapshot } from "./exported-snapshot.ts";
+import { type Dump, openDump, openExportedSnapshot } from "./dump.ts";
 import { type ScratchPostgres, startScratch } from "./scratch-postgres.ts";
 import type { Throwaway } from "./throwaway.ts";
 

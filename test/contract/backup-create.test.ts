@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { PassThrough, Readable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -21,7 +22,7 @@ import { BACKUP_MARK, createBackup, type MadeBackup } from "../../src/backup/cre
 import { decrypt, type Opener } from "../../src/backup/encryption.ts";
 import { DUMP_FILE, unpackArchive } from "../../src/backup/unpack.ts";
 import { openNodeFiles } from "../../src/backup/node-files.ts";
-import { createThrowaway } from "../../src/dumps/throwaway.ts";
+import { createThrowaway, type Throwaway } from "../../src/dumps/throwaway.ts";
 import { OperatorError } from "../../src/errors.ts";
 import type { SnapshotFile } from "../../src/pinset/snapshot/store.ts";
 import { masterLayout } from "../../src/settings/layout.ts";
@@ -149,10 +150,10 @@ describe.runIf(isThere)("a backup of a real database", () => {
   afterAll(() => source?.stop());
 
   const create = async (
-    more: { directory?: string; freeBytes?: number; onReport?: () => void } = {},
+    more: { directory?: string; freeBytes?: number; onReport?: () => void; engine?: Throwaway } = {},
   ): Promise<MadeBackup> => {
     const { files, snapshots } = await open();
-    return createBackup(engine, {
+    return createBackup(more.engine ?? engine, {
       directory: more.directory ?? target,
       locked: { kind: "recipients", recipients },
       pool: "my-pool",
@@ -266,6 +267,15 @@ describe.runIf(isThere)("a backup of a real database", () => {
       },
     });
     await expect(dying).rejects.toMatchObject({ exit: "unavailable" });
+    expect(readdirSync(target)).toEqual([]);
+  });
+
+  it("is refused if pg_dump ends well and gives nothing", async () => {
+    const ended = Promise.resolve({ exitCode: 0, lastLines: [], stopped: null });
+    const attach = () => ({ stdin: new PassThrough(), stdout: Readable.from([]), ended });
+    await expect(create({ engine: { ...engine, attach } })).rejects.toMatchObject({
+      what: "pg_dump ended well, but gave no dump.",
+    });
     expect(readdirSync(target)).toEqual([]);
   });
 

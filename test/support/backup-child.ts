@@ -4,8 +4,7 @@ import { createGzip } from "node:zlib";
 import { BACKUP_MARK, createBackup } from "../../src/backup/create-backup.ts";
 import { encrypt, type Locked } from "../../src/backup/encryption.ts";
 import { withSession } from "../../src/database/session.ts";
-import { openDump } from "../../src/dumps/dump.ts";
-import { openExportedSnapshot } from "../../src/dumps/exported-snapshot.ts";
+import { openDump, openExportedSnapshot } from "../../src/dumps/dump.ts";
 import { createThrowaway } from "../../src/dumps/throwaway.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
