@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { createWriteStream } from "node:fs";
-import { link, lstat, rm } from "node:fs/promises";
+import { link, lstat, open, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
@@ -44,8 +43,8 @@ export async function writeBundle(
   );
   try {
     const archive = pack();
-    const file = createWriteStream(temporary, { flags: "wx", mode: MODE, flush: true });
-    const written = pipeline(archive, createGzip(), file);
+    const file = await open(temporary, "wx", MODE);
+    const written = pipeline(archive, createGzip(), file.createWriteStream({ flush: true }));
     // Its error is thrown below, where it is awaited.
     written.catch(() => {});
     await Promise.race([fill(archive, entries, now), written]);

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { beginArchive } from "../../src/backup/archive-file.ts";
 import { files } from "../../src/machine/file-writer.ts";
 import { openAlertLog } from "../../src/pinset/alerts.ts";
 import { openSnapshotStore } from "../../src/pinset/snapshot/store.ts";
@@ -96,6 +97,17 @@ test("an alert is synced, and so are the names of its log and of each directory 
   expect(syncs.at(-1)?.names).toEqual(["alerts.log", "alerts.log.1"]);
 });
 
+test("a backup is synced with all its bytes before it gets its name, and the directory after it", async () => {
+  const draft = await beginArchive(root, "one");
+  await draft.write(Buffer.from("first "));
+  await draft.write(Buffer.from("last"));
+  expect(syncs).toEqual([]);
+  await draft.seal();
+  expect(syncs).toMatchObject([{ text: "first last", names: [".backup-one.partial"] }]);
+  await draft.publish("backup-one.age");
+  expect(syncs.slice(1)).toMatchObject([{ path: root, text: null, names: ["backup-one.age"] }]);
+});
+
 test("nothing else in src writes files that must outlive a power cut", () => {
   const changers =
     /\b(appendFile|chmod|chown|copyFile|cp|createWriteStream|ftruncate|lchown|link|mkdir|mkdtemp|rename|rm|rmdir|symlink|truncate|unlink|utimes|write|writeFile)(Sync)?\b/;
@@ -108,6 +120,16 @@ test("nothing else in src writes files that must outlive a power cut", () => {
     return imports.some(([, names]) => changers.test(names ?? "")) || writes.test(text);
   });
   expect(writers.toSorted()).toEqual([
+    // Tested below.
+    "backup/archive-file.ts",
+    // It removes old archives when the new one has its name on the disk.
+    "backup/keep-good.ts",
+    // It syncs each file and directory before the whole has its name.
+    "backup/unpack.ts",
+    // It syncs the archive, and `replacing` the directory.
+    "docker/images/save-archive.ts",
+    // For a mail to somebody else: made again in seconds.
+    "doctor/bundle-file.ts",
     // A damaged copy, which the drill removes.
     "drills/spoiled-copy.ts",
     "machine/file-writer.ts",

@@ -165,7 +165,7 @@ describe("the recorder", () => {
 
 /** What only reads, or works on a file that is open already: opening it to write was the effect. */
 const READING =
-  /^(?:access|constants|createReadStream|existsSync|read\w*|realpath|l?stat|statfs|[fl]?statSync|closeSync|writeSync|ftruncateSync|type \w+)$/;
+  /^(?:access|constants|createReadStream|existsSync|read\w*|realpath|l?stat|statfs|[fl]?statSync|closeSync|writeSync|ftruncateSync|watch|type \w+)$/;
 
 it("knows every call of Node.js by which the program changes files or starts programs", () => {
   const hook = readFileSync(HOOK, "utf8");
