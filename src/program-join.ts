@@ -41,6 +41,19 @@ export function addMaster(program: Command, baseDir: () => Option, run: Run): vo
     .option("--ignore <check>", "treat a failed preflight check as a warning; repeatable", collect, [])
     .option("--images <archive>", "load images from this file (made by images save) instead of pulling them")
     .option("--provision-writer", "create kubo and ipfs-cluster on this machine if none are found", false)
+    .option(
+      "--without-backup",
+      "upgrade without a backup; by default one is made if BACKUP_DIR is set, else this is asked",
+      false,
+    )
+    .option(
+      "--from-backup <file>",
+      "become the master that this backup is of, on an empty machine; its key by --set-file BACKUP_IDENTITY=FILE or BACKUP_PASSPHRASE=FILE",
+    )
+    .option(
+      "--old-machine-is-off <name>",
+      "with --from-backup: confirms that the machine of this name is off and stays off",
+    )
     .addOption(rollback())
     .option("--json", "print one JSON object instead of text")
     .action((flags: JoinFlags & { rollback: boolean }) =>

@@ -37,6 +37,8 @@ const manifestSchema = z.object({
     major: z.number().int().positive(),
     /** The newest migration in its ledger; null if it has none. */
     migration: count.nullable(),
+    /** Roles of the server, without its own and that of the master. A dump names those that own something or may do something. */
+    roles: z.array(z.string()),
   }),
   /** The snapshots of the pinset in the archive, the newest first. */
   snapshots: z.array(z.string()),

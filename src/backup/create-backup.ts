@@ -3,6 +3,7 @@ import { once } from "node:events";
 import type { Client } from "pg";
 import { readLedger } from "../database/ledger.ts";
 import { databaseErrorOf, withSession } from "../database/session.ts";
+import { ROLES_SQL } from "../dumps/database-facts.ts";
 import { type Dump, openDump, openExportedSnapshot } from "../dumps/dump.ts";
 import type { Throwaway } from "../dumps/throwaway.ts";
 import { OperatorError } from "../errors.ts";
@@ -89,6 +90,7 @@ async function dumpAndPack(engine: Throwaway, given: BackupGiven, client: Client
   const { target, image, container: name, files, report } = given;
   const snapshot = await openExportedSnapshot(client, LONGEST_MS);
   const migration = (await readLedger(client)).findLast(({ state }) => state === "applied")?.version ?? null;
+  const roles = await client.query<{ role: string }>(ROLES_SQL);
   await requireSpace(client, given);
   const manifest = newManifest({
     created_at: given.at.toISOString(),
@@ -102,6 +104,7 @@ async function dumpAndPack(engine: Throwaway, given: BackupGiven, client: Client
       server_version: given.serverVersion,
       major: Number.parseInt(given.serverVersion, 10),
       migration,
+      roles: roles.rows.map(({ role }) => role).filter((role) => role !== target.user),
     },
     snapshots: [...given.snapshots],
   });

@@ -5,6 +5,7 @@ import { fileError, isAbsence } from "../machine/file-errors.ts";
 import { sync } from "../machine/file-writer.ts";
 import { decimalBytes } from "../units.ts";
 import { readArchiveFile } from "./archive-file.ts";
+import { type BackupManifest, damaged, FIRST_ENTRY } from "./backup-manifest.ts";
 import { type EntryHead, type EntrySink, type ReadArchive, readArchive } from "./archive-reader.ts";
 import { decrypt, type Opener } from "./encryption.ts";
 import { PLACES } from "./node-files.ts";
@@ -12,6 +13,7 @@ import { PLACES } from "./node-files.ts";
 /** The database in an unpacked backup: all parts of it in one file, as pg_restore reads it. */
 export const DUMP_FILE = "database.dump";
 
+const ENV_ENTRY = `${PLACES.base}/.env`;
 const SPACE_MORE_BYTES = 64 * 1024 ** 2;
 
 /** Reads all of an archive and writes nothing. Throws (`integrity`, `newer`, `settings`) for one that is not good. */
@@ -22,15 +24,47 @@ export function verifyArchive(file: string, opener: Opener): Promise<ReadArchive
   });
 }
 
+/** Ends the reading of an archive of which enough is known. */
+class Enough extends Error {}
+
 /**
- * Unpacks an archive into a new directory that only root may enter. All of it is verified before anything is written, and the
- * directory gets its name when all is in it and on the disk.
+ * The manifest of an archive, and its `.env`, which come first. Reads only its beginning: what comes later may still be damaged.
+ * Throws (`integrity`, `newer`, `settings`) if these can't be read.
+ */
+export async function previewArchive(
+  file: string,
+  opener: Opener,
+): Promise<{ readonly manifest: BackupManifest; readonly env: string }> {
+  let manifest: BackupManifest | null = null;
+  const chunks: Buffer[] = [];
+  try {
+    await readArchive(decrypt(readArchiveFile(file), opener, basename(file)), {
+      manifest: (found) => void (manifest = found),
+      entry: ({ name }) => {
+        if (name !== ENV_ENTRY) throw new Enough();
+        return Promise.resolve({
+          write: (chunk) => void chunks.push(chunk),
+          end: () => Promise.reject(new Enough()),
+        });
+      },
+    });
+  } catch (thrown) {
+    if (!(thrown instanceof Enough)) throw thrown;
+  }
+  if (manifest === null || chunks.length === 0) throw damaged(`it does not begin with ${ENV_ENTRY}`);
+  return { manifest, env: Buffer.concat(chunks).toString("utf8") };
+}
+
+/**
+ * Unpacks an archive into a new directory that only root may enter, with its manifest and the files in `more`. All of it is verified
+ * before anything is written, and the directory gets its name when all is in it and on the disk.
  */
 export async function unpackArchive(
   file: string,
   opener: Opener,
   directory: string,
   space: (path: string) => Promise<{ readonly freeBytes: number }>,
+  more: readonly { readonly name: string; readonly text: string }[] = [],
 ): Promise<ReadArchive> {
   await requireEmpty(directory);
   const { bytes } = await verifyArchive(file, opener);
@@ -52,6 +86,8 @@ export async function unpackArchive(
         manifest: () => {},
         entry: (head) => unpacking.open(head),
       });
+      await unpacking.add({ name: FIRST_ENTRY, text: JSON.stringify(read.manifest) });
+      for (const one of more) await unpacking.add(one);
       await unpacking.finish();
     } finally {
       await unpacking.close();
@@ -112,6 +148,15 @@ class Unpacking {
         await this.#closeFile();
       },
     };
+  }
+
+  /** A file of ours beside what is in the archive. */
+  async add({ name, text }: { readonly name: string; readonly text: string }): Promise<void> {
+    const file = await open(join(this.#root, name), "wx", 0o600);
+    this.#open = file;
+    await file.writeFile(text);
+    await file.sync();
+    await this.#closeFile();
   }
 
   /** Of directories, the mode comes last: one that may not be written to could not be filled. */

@@ -1,13 +1,7 @@
 import { basename, dirname, isAbsolute } from "node:path";
 import type { BackupManifest } from "../backup/backup-manifest.ts";
 import { BACKUP_MARK, createBackup, type MadeBackup } from "../backup/create-backup.ts";
-import {
-  type Locked,
-  type Opener,
-  requireIdentities,
-  requirePassphrase,
-  requireRecipients,
-} from "../backup/encryption.ts";
+import { type Locked, requirePassphrase, requireRecipients } from "../backup/encryption.ts";
 import { keepGood, parseBackupRecord, type RecordedBackup, renderBackupRecord } from "../backup/keep-good.ts";
 import { unpackArchive, verifyArchive } from "../backup/unpack.ts";
 import { closeAll, openNodeFiles } from "../backup/node-files.ts";
@@ -17,7 +11,7 @@ import { findDumpImage } from "../dumps/dump-image.ts";
 import { createThrowaway } from "../dumps/throwaway.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { requireRoot } from "../join/base-dir.ts";
-import { readAssignments } from "../join/assignments.ts";
+import { PASSPHRASE_KEY, readBackupKeys, readOpener } from "../join/from-backup/backup-key.ts";
 import {
   databaseOf,
   type InstalledMaster,
@@ -57,8 +51,6 @@ export interface BackupUnpackFlags extends BackupVerifyFlags {
 }
 
 const VERB = "backup create";
-const PASSPHRASE = "BACKUP_PASSPHRASE";
-const IDENTITY = "BACKUP_IDENTITY";
 /** The newest good ones. Each has the whole pinset. */
 const SNAPSHOTS = 3;
 
@@ -99,6 +91,13 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
   }
 }
 
+/** A backup to BACKUP_DIR with its record, as cron makes it. Needs the lock of the node. Returns its path. */
+export async function backUpRegularly(world: World, baseDir: string): Promise<string> {
+  const master = await readInstalledMaster(world, baseDir);
+  const target = chooseTarget(master, undefined, null);
+  return (await keepRecord(world, master, () => makeBackup(world, master, target))).path;
+}
+
 /** Flags come before BACKUP_DIR and BACKUP_RECIPIENT. Throws (`usage`) if neither says where, or for whom. */
 function chooseTarget(
   { values }: InstalledMaster,
@@ -123,7 +122,7 @@ function chooseTarget(
     exit: "usage",
     what: "A backup is encrypted, for recipients or with a passphrase.",
     why: "It has every secret of this master.",
-    remedy: `Give --recipient age1... or --set-file ${PASSPHRASE}=FILE, or set BACKUP_RECIPIENT.`,
+    remedy: `Give --recipient age1... or --set-file ${PASSPHRASE_KEY}=FILE, or set BACKUP_RECIPIENT.`,
   });
 }
 
@@ -189,9 +188,9 @@ function linesOfMade(
 
 /** For whom a backup is encrypted, as the flags say; null if they do not. Throws (`usage`) for two kinds of keys. */
 async function readLocked({ recipient, setFile }: BackupCreateFlags, world: World): Promise<Locked | null> {
-  const passphrase = (await readKeys(setFile, [PASSPHRASE], world)).get(PASSPHRASE);
+  const passphrase = (await readBackupKeys(setFile, [PASSPHRASE_KEY], world)).get(PASSPHRASE_KEY);
   if (passphrase !== undefined && recipient.length === 0)
-    return { kind: "passphrase", passphrase: requirePassphrase(passphrase, PASSPHRASE) };
+    return { kind: "passphrase", passphrase: requirePassphrase(passphrase, PASSPHRASE_KEY) };
   if (passphrase === undefined && recipient.length > 0)
     return { kind: "recipients", recipients: requireRecipients(recipient.join(" "), "--recipient") };
   if (passphrase === undefined) return null;
@@ -333,33 +332,4 @@ function linesOf(manifest: BackupManifest, now: Date): readonly string[] {
     `  peers: ${[peers.cluster, peers.kubo].map((id) => id ?? "not in it").join(", ")}`,
     `  snapshots: ${snapshots.length === 0 ? "none" : snapshots.join(", ")}`,
   ];
-}
-
-/** What opens the archive. Throws (`usage`) without one, or with something else. */
-async function readOpener(setFile: readonly string[], world: World): Promise<Opener> {
-  const given = await readKeys(setFile, [PASSPHRASE, IDENTITY], world);
-  const [passphrase, identity] = [given.get(PASSPHRASE), given.get(IDENTITY)];
-  if (passphrase !== undefined && identity === undefined) return { kind: "passphrase", passphrase };
-  if (identity !== undefined && passphrase === undefined)
-    return { kind: "identities", identities: requireIdentities(identity, IDENTITY) };
-  throw new OperatorError({
-    exit: "usage",
-    what: "A backup is opened with one key.",
-    remedy: `Give --set-file ${IDENTITY}=FILE with the file of age-keygen, or --set-file ${PASSPHRASE}=FILE.`,
-  });
-}
-
-async function readKeys(
-  setFile: readonly string[],
-  known: readonly string[],
-  world: World,
-): Promise<ReadonlyMap<string, string>> {
-  const given = await readAssignments({ set: [], setFile }, world);
-  const unknown = [...given.keys()].filter((key) => !known.includes(key));
-  if (unknown.length === 0) return given;
-  throw new OperatorError({
-    exit: "usage",
-    what: `--set-file does not take ${unknown.join(", ")} here.`,
-    remedy: `It takes ${known.join(" and ")}.`,
-  });
 }

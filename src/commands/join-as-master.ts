@@ -4,6 +4,7 @@ import { lookAtEdge } from "../edge/look.ts";
 import type { VerbExit } from "../errors.ts";
 import { consentsOfReplace } from "../join/adopted-services.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
+import { beginRestore } from "../join/from-backup/begin-restore.ts";
 import { bindMasterInvite } from "../federation/invite-records.ts";
 import type { MasterInvite } from "../federation/master-invite.ts";
 import { readInstalledMaster, refuseUnfinishedRotation } from "../join/installed-node.ts";
@@ -29,29 +30,36 @@ import {
   NAMES,
 } from "../settings/layout.ts";
 import { isDatabaseElsewhere, postgresBindOf } from "../settings/postgres-target.ts";
-import type { Settings } from "../settings/settings.ts";
+import { readEnvFile } from "../settings/context.ts";
+import { savedValue, type Settings } from "../settings/settings.ts";
+import { upgradeBackup, type UpgradeBackup, WITHOUT_BACKUP } from "../steps/master/upgrade-backup.ts";
 import type { World } from "../world.ts";
 
 const VERB = "join-as-master";
 const EDGE_DATA = `the volume ${NAMES.edgeVolume}`;
 
 /** Makes this machine a master, or repairs the master on it. `dryRun` only prints the plan. */
-export async function joinAsMaster(flags: JoinFlags, given: World): Promise<VerbExit> {
-  const baseDir = await resolveBaseDir(given.host, flags.baseDir, MASTER_BASE_DIR);
+export async function joinAsMaster(asked: JoinFlags, given: World): Promise<VerbExit> {
+  const baseDir = await resolveBaseDir(given.host, asked.baseDir, MASTER_BASE_DIR);
   const layout = masterLayout(baseDir);
   const warnings = keepWarnings(given.reporter);
   const watch = startStopwatch(given);
   const world = { ...given, reporter: warnings.reporter, questions: watch.questions };
-  const consents = consentsOfReplace(flags.replace);
+  const consents = consentsOfReplace(asked.replace);
   const since = world.host.clock.now().toISOString();
   // Without root nothing is changed either: the preflight refuses it, and lists everything else that is wrong.
-  const isReading = flags.dryRun || world.host.system.uid() !== 0;
+  const isReading = asked.dryRun || world.host.system.uid() !== 0;
   const { node, machine } = lockNames(baseDir);
   const holder = { pid: world.pid, verb: VERB, since };
   const lock = isReading ? null : await takeLocks(world, [node, machine], holder);
   try {
     if (world.host.system.uid() === 0) await refuseOtherBaseDir(world.host, "master", baseDir);
     await refuseUnfinishedRotation(world.host, layout);
+    const restoring = await beginRestore(world, { flags: asked, layout, since });
+    const flags = restoring?.flags ?? asked;
+    const first = restoring?.outcome ?? null;
+    if (first?.dryRun === true)
+      return await closeJoin(world, first, { verb: VERB, baseDir, durationMs: watch.elapsedMs(), next: [] });
     let desired = await resolveMaster(flags, layout, world);
     const { journal, cliCurrent } = layout;
     const outcome = await runJoin(world, {
@@ -63,16 +71,25 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
       prepare: async (startedDocker) => {
         if (startedDocker) desired = await resolveMaster(flags, layout, world);
         const { settings, provisionWriter } = desired;
-        const { steps } = await prepareMaster(world, {
+        const { steps, context } = await prepareMaster(world, {
           layout,
           settings,
           provisionWriter,
           imagesArchive: flags.images ?? null,
           adopt: flags.adopt,
         });
+        const backup = await upgradeBackupOf(world, layout, flags.withoutBackup === true);
         return {
-          steps,
-          consents: new Set([...(provisionWriter ? ["--provision-writer"] : []), ...consents]),
+          steps: steps.toSpliced(
+            steps.findIndex(({ id }) => id === "cli"),
+            0,
+            upgradeBackup(context, backup),
+          ),
+          consents: new Set([
+            ...(provisionWriter ? ["--provision-writer"] : []),
+            ...(flags.withoutBackup === true ? [WITHOUT_BACKUP] : []),
+            ...consents,
+          ]),
         };
       },
     });
@@ -83,8 +100,12 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
     const left = flags.dryRun ? [] : await findLeft(world, layout, desired.settings);
     const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
     const url = isKnown ? "" : " --storage-api-url URL";
+    const stage = restoring?.stage ?? null;
     const next: readonly NextStep[] = [
       ...trust,
+      ...(stage === null
+        ? []
+        : ([["Lost is what came after the backup of:", stage.manifest.created_at]] as const)),
       [
         "Keep a copy off this box:",
         [
@@ -96,7 +117,15 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
       ["See how it stands:", `fula-node status${here}`],
       ["fula-node is installed as:", `node ${cliCurrent}/bin/fula-node.js`],
     ];
-    return await closeJoin(world, outcome, {
+    const whole =
+      first === null
+        ? outcome
+        : {
+            ...outcome,
+            plan: [...first.plan, ...outcome.plan],
+            changes: [...first.changes, ...outcome.changes],
+          };
+    return await closeJoin(world, whole, {
       verb: VERB,
       baseDir,
       durationMs: watch.elapsedMs(),
@@ -107,6 +136,21 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
     warnings.release();
     await lock?.release();
   }
+}
+
+/** What is installed says whether and where it is backed up: the settings that this run changes are not there yet. */
+async function upgradeBackupOf(
+  world: World,
+  layout: MasterLayout,
+  isWithout: boolean,
+): Promise<UpgradeBackup> {
+  const installed = await readEnvFile(world.host, layout.envFile);
+  const directory = savedValue(installed, "BACKUP_DIR");
+  const isConfigured = directory !== undefined && savedValue(installed, "BACKUP_RECIPIENT") !== undefined;
+  return {
+    directory: isConfigured && !isWithout ? directory : null,
+    make: async () => (await import("./backup.ts")).backUpRegularly(world, layout.baseDir),
+  };
 }
 
 /** Marks the invite as used by this master. Returns what is to be done on the other one. */

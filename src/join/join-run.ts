@@ -259,6 +259,12 @@ export interface JoinFlags extends RunFlags {
   /** The invite of another master: the token, `@FILE`, or `-` for standard input. */
   readonly invite?: string;
   readonly fingerprint?: string;
+  /** True for an upgrade without a backup before it. */
+  readonly withoutBackup?: boolean;
+  /** An archive of `backup create`: the machine becomes the master that it is of. */
+  readonly fromBackup?: string;
+  /** The name of the machine that the backup is of, as a confirmation that it is off. */
+  readonly oldMachineIsOff?: string;
 }
 
 /** The flags of join-as-storage-node, as commander returns them. */

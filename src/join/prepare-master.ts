@@ -1,4 +1,5 @@
 import { parse } from "yaml";
+import { readStage } from "../backup/restore-stage.ts";
 import { type ComposeValue, WRITER_SCRIPTS } from "../docker/compose-document.ts";
 import type { Project } from "../docker/compose-project.ts";
 import {
@@ -43,10 +44,11 @@ export async function prepareMaster(
 ): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
   const { host, version, packageDir, nodePath, hash } = deps;
   const { layout, provisionWriter, imagesArchive, adopt = [] } = desired;
-  const [volume, kept, node] = await Promise.all([
+  const [volume, kept, node, stage] = await Promise.all([
     findDatabaseVolume(host, layout),
     findKept(host, { adoption: ADOPTIONS.master, layout, adopt: new Set(adopt), settings: desired.settings }),
     chooseNode(host, { running: nodePath, script: `${packageDir}/bin/fula-node.js` }),
+    readStage(host.files, layout.baseDir),
   ]);
   const base: MasterContext = {
     layout,
@@ -60,6 +62,7 @@ export async function prepareMaster(
     // Without a fit one, the preflight of a join has failed, or the operator ignores it.
     nodePath: node.path ?? nodePath,
     postgresVolume: volume.volume,
+    isRestoring: stage !== null,
     hash,
   };
   const projects = await renderProjects({ host, ...base, volume, kept });

@@ -45,6 +45,8 @@ export interface MasterContext extends NodeContext {
   readonly provisionWriter: boolean;
   /** The volume that contains the database, or will contain it. */
   readonly postgresVolume: string;
+  /** True while a restore from a backup goes on: its files are in place. */
+  readonly isRestoring: boolean;
 }
 
 /** Protects existing data whose secrets are in `.env`. */

@@ -17,6 +17,8 @@ import { flags } from "./master/flags.ts";
 import { migrations } from "./master/migrations.ts";
 import { guardDatabase, postgres } from "./master/postgres.ts";
 import { postgresTls } from "./master/postgres-tls.ts";
+import { restoredDatabase } from "./master/restored-database.ts";
+import { restoredPins } from "./master/restored-pins.ts";
 import { services } from "./master/services.ts";
 import { signingKey } from "./master/signing-key.ts";
 import { writer } from "./master/writer.ts";
@@ -39,7 +41,10 @@ export function masterSteps(
     composeFile(projects.master, context.hash),
     postgresTls(context),
     postgres(context, projects.master),
+    ...(context.isRestoring ? [restoredDatabase(context)] : []),
     migrations(context),
+    // Before anything is told of the pinset, or takes a snapshot of it.
+    ...(context.isRestoring ? [restoredPins(context)] : []),
     flags(context),
     services(context, projects.master),
     edgeFiles(context),

@@ -1,10 +1,25 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
+import { fulaNode, installArtifact, PROGRAM } from "../support/artifact.ts";
 import { Box, type ExecResult } from "../support/box.ts";
+import { eventually } from "../support/cluster-real.ts";
 import { clusterUrl, expectExit, readEnv, skipped, stderrOf } from "../support/master-box.ts";
+import {
+  bootFederation,
+  bootNode,
+  by,
+  invite,
+  join,
+  members,
+  peerId,
+  pinContent,
+  pinset,
+  PRIVATE_NETWORK,
+  untilStored,
+} from "../support/storage-boxes.ts";
 
 const PASSPHRASE = "correct horse battery staple canary";
 const KEY = "/root/backup-passphrase.txt";
+const OPEN = ["--set-file", `BACKUP_PASSPHRASE=${KEY}`] as const;
 const CID = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
 
 /** Who a master is, and what only it knows. */
@@ -37,25 +52,33 @@ async function identityOf(box: Box): Promise<Identity> {
 }
 
 describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
+  let network: string;
   let box: Box;
+  let node: Box;
+  let content = "";
+  let contentSum = "";
   let archive = "";
   let before: Identity;
   const fula = (...args: string[]): Promise<ExecResult> => fulaNode(box, args);
-  const boot = async (name: string): Promise<Box> => {
-    const made = await Box.boot({ name, image: "docker" });
-    await installArtifact(made);
-    await made.writeFile(KEY, PASSPHRASE, 0o600);
-    return made;
-  };
 
   beforeAll(async () => {
-    box = await boot("backed-up");
-    expectExit(await fulaNode(box, FIRST_JOIN), 0);
+    network = await Box.network();
+    [box, node] = await Promise.all([bootFederation(network), bootNode("one", network)]);
+    await box.writeFile(KEY, PASSPHRASE, 0o600);
+    // By name, since a new machine can have another address.
+    const bootstrap = ["--bootstrap", `/dns4/master/tcp/9096/p2p/${await peerId(box)}`];
+    expectExit(await join(node, [...by(await invite(box, "one", bootstrap)), ...PRIVATE_NETWORK]), 0);
+    content = await pinContent(box);
+    contentSum = (await box.run(`docker exec ipfs_host ipfs cat ${content} | sha256sum`)).stdout;
+    await untilStored([node], [content]);
     expectExit(await fula("user", "create", "--email", "canary@example.org"), 0);
     await box.run(`curl -sf -X POST ${await clusterUrl(box)}/pins/${CID}`);
     expectExit(await fula("snapshot", "take"), 0);
   });
-  afterAll(() => Box.destroyAll());
+  afterAll(async () => {
+    await Promise.all([box?.destroy(), node?.destroy()]);
+    await Box.removeNetwork(network);
+  });
 
   test("is backed up while everything runs, and nothing of it is stopped", async () => {
     before = await identityOf(box);
@@ -115,40 +138,73 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     expect(status.stdout).toMatch(/2 good in \/mnt\/nightly/);
   });
 
-  test("a new machine becomes that master again by docs/backup.md", async () => {
+  test("it is not restored over a master, nor where another pool is named", async () => {
+    const args = ["join-as-master", "--yes", "--from-backup", archive, ...OPEN];
+    const filled = await fula(...args);
+    expectExit(filled, 23);
+    expect(stderrOf(filled)).toContain("This machine is not empty");
+    const other = await fula(...args, "--set", "CLUSTERNAME=another");
+    expectExit(other, 23);
+    expect(stderrOf(other)).toContain("not of another");
+  });
+
+  test("the machine is lost: an empty one needs the word that it is off, and is left as it was without", async () => {
     const bytes = (await box.run(`base64 -w0 ${archive}`)).stdout;
     await box.destroy();
-    box = await boot("restored");
-    const name = archive.replace("/mnt/backup", "/root");
-    await box.run(`base64 -d >${name}`, { input: bytes });
-    expectExit(
-      await fula(
-        "backup",
-        "unpack",
-        name,
-        "--to",
-        "/root/unpacked",
-        "--set-file",
-        `BACKUP_PASSPHRASE=${KEY}`,
-      ),
-      0,
+    box = await Box.boot({ name: "master", image: "docker", network });
+    await installArtifact(box);
+    await box.writeFile(KEY, PASSPHRASE, 0o600);
+    archive = archive.replace("/mnt/backup", "/root");
+    await box.run(`base64 -d >${archive}`, { input: bytes });
+    const args = ["join-as-master", "--yes", "--from-backup", archive, ...OPEN];
+    const planned = await fula(...args, "--dry-run");
+    expectExit(planned, 20);
+    expect(planned.stdout).toContain("unpack the backup of");
+    const unsaid = await fula(...args);
+    expectExit(unsaid, 22);
+    expect(stderrOf(unsaid)).toContain("--old-machine-is-off master");
+    expectExit(await fula(...args, "--old-machine-is-off", "another"), 22);
+    expect((await box.run("ls -A /opt")).stdout).not.toMatch(/fula-(?:master|writer)/);
+  });
+
+  test("it becomes that master again, killed in the middle, and its content comes back from the storage node", async () => {
+    const args = [
+      "join-as-master",
+      "--yes",
+      "--from-backup",
+      archive,
+      ...OPEN,
+      "--old-machine-is-off",
+      "master",
+    ];
+    const killed = await box.exec(
+      `node ${PROGRAM} ${args.join(" ")} >/root/killed.log 2>&1 & pid=$!
+       until [ -e /opt/fula-master/from-backup/placed.txt ]; do kill -0 $pid || exit 3; sleep 0.05; done
+       kill -KILL $pid; wait $pid`,
     );
-    await box.run("mkdir -p /opt/fula-master /opt/fula-writer");
-    await box.run("cp -a /root/unpacked/base/. /opt/fula-master/");
-    await box.run("cp -a /root/unpacked/writer/. /opt/fula-writer/");
-    expectExit(await fula("join-as-master", "--yes", "--provision-writer", "--adopt", "writer"), 0);
-    await box.run("docker stop fula-pinning-api fula-pinning-webui");
-    await box.run("docker exec postgres-pinning dropdb -U pinning_user --force pinning_service");
-    await box.run("docker exec postgres-pinning createdb -U pinning_user pinning_service");
-    await box.run(
-      "docker exec -i postgres-pinning pg_restore -U pinning_user -d pinning_service --exit-on-error </root/unpacked/database.dump",
-    );
-    expectExit(await fula("join-as-master", "--yes"), 0);
-    const snapshots = (await box.run("ls /root/unpacked/base/snapshots/*.manifest.json")).stdout
-      .trim()
-      .split("\n");
-    expectExit(await fula("snapshot", "restore", snapshots.at(-1) ?? ""), 0);
+    expect(killed.exitCode, killed.stderr).toBe(137);
+    expect((await box.exec("ls /opt/fula-master/from-backup")).stdout).toContain("database.dump");
+    // Without the flag: running again is the repair.
+    const again = await fula("join-as-master", "--yes");
+    expectExit(again, 0);
+    expect(again.stdout).toContain("restore the database of the backup");
+    expect(again.stdout + again.stderr).not.toContain("canary");
+    expect((await box.run("ls -A /opt/fula-master")).stdout).not.toContain("from-backup");
     expect(await identityOf(box)).toEqual(before);
-    expect((await box.run(`curl -sf ${await clusterUrl(box)}/allocations`)).stdout).toContain(CID);
+    expect([...(await pinset(box))].toSorted()).toEqual([CID, content].toSorted());
+    await untilStored([node], [content]);
+    await eventually("the content comes back from the storage node", async () => {
+      const read = await box.exec(`docker exec ipfs_host timeout 20 ipfs cat ${content} | sha256sum`);
+      return read.stdout === contentSum;
+    });
+    await eventually(
+      "the storage node is a member again",
+      async () => (await members(box)).includes("one"),
+      180_000,
+    );
+    expectExit(await fula("status"), 0);
+    const nothing = await fula("join-as-master", "--yes");
+    expectExit(nothing, 0);
+    expect(nothing.stdout).toContain("Nothing to do");
   });
 });

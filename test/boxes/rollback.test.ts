@@ -7,6 +7,12 @@ import { ALL_HEALTHY, expectExit, health, psql, readEnv, rejoin, skipped } from 
 import { peerId, pinContent, pinset } from "../support/storage-boxes.ts";
 
 const LINK = "/opt/fula-master/cli/current";
+const BACKUP = [
+  "--set",
+  "BACKUP_DIR=/mnt/backup",
+  "--set",
+  "BACKUP_RECIPIENT=age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
+] as const;
 const BACK = ["join-as-master", "--rollback", "--yes"] as const;
 const SECRETS = ["POSTGRES_PASSWORD", "SYSTEM_KEY", "JWT_SECRET", "ENCRYPTION_KEY", "MASTER_ID"] as const;
 const SERVICE_IMAGES = "docker inspect --format '{{.Config.Image}}' fula-pinning-api fula-pinning-webui";
@@ -39,7 +45,8 @@ describe.skipIf(skipped !== undefined)("a master that was upgraded goes back to 
     former = await linked();
     for (let count = 0; count < 3; count += 1) await pinContent(box);
     expectExit(await box.exec(["node", FORMER_PROGRAM, "user", "create", "--email", "a@example.org"]), 0);
-    expectExit(await rejoin(box), 0);
+    expectExit(await rejoin(box, ["--without-backup"]), 0);
+    expectExit(await rejoin(box, BACKUP), 0);
     known = await know();
   });
   afterAll(() => box?.destroy());
@@ -78,9 +85,12 @@ describe.skipIf(skipped !== undefined)("a master that was upgraded goes back to 
     expect(again.stdout).toContain("Nothing to do");
   });
 
-  test("an upgrade brings this version again", async () => {
+  test("an upgrade makes a backup, and brings this version again", async () => {
     const before = await migrations();
-    expectExit(await rejoin(box), 0);
+    const upgraded = await rejoin(box);
+    expectExit(upgraded, 0);
+    expect(upgraded.stdout).toContain(`back up to /mnt/backup, before the upgrade from ${former}`);
+    expect((await box.run("ls /mnt/backup")).stdout).toMatch(/^backup-test-pool-\S+\.age$/);
     expect(Number(await migrations())).toBeGreaterThan(Number(before));
     expect(await linked()).toBe(manifest.version);
     expect(await know()).toEqual(known);

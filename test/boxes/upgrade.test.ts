@@ -188,7 +188,11 @@ describe.skipIf(skipped !== undefined)("a pool that release 0.1.0 made", () => {
     });
 
     test("a join that is killed in the middle of a tree leaves work that the next one finishes", async () => {
-      const killed = await fulaNode(master, ["join-as-master", "--yes"], killedAt("owner|3000"));
+      const unsaid = await rejoin(master);
+      expectExit(unsaid, 22);
+      expect(stderrOf(unsaid)).toContain("--without-backup");
+      const upgrade = ["join-as-master", "--yes", "--without-backup"];
+      const killed = await fulaNode(master, upgrade, killedAt("owner|3000"));
       expectExit(killed, 137);
       const owners = await master.run(
         "stat -c %u /opt/fula-writer/kubo; find /opt/fula-writer/kubo -printf '%U\\n' | sort -n | uniq -c | awk '{print $2}'",

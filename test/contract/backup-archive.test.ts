@@ -42,6 +42,7 @@ const MANIFEST = newManifest({
     server_version: "16.9",
     major: 16,
     migration: 40,
+    roles: [],
   },
   snapshots: ["pinset-20261127T120000Z"],
 });

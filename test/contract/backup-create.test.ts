@@ -218,7 +218,7 @@ describe.runIf(isThere)("a backup of a real database", () => {
     mkdirSync(join(base, ".unpacked.backup-partial"));
     const { entries } = await unpackArchive(made.path, opener, to, space);
     expect(entries).toBeGreaterThan(10);
-    expect(readdirSync(to).toSorted()).toEqual(["base", DUMP_FILE, "writer"]);
+    expect(readdirSync(to).toSorted()).toEqual(["base", DUMP_FILE, "manifest.json", "writer"]);
     expect(statSync(to).mode & 0o777).toBe(0o700);
     expect(readFileSync(join(to, "base/.env"), "utf8")).toBe(readFileSync(join(node, ".env"), "utf8"));
     expect(statSync(join(to, "base/postgres-tls/server/server.key")).mode & 0o777).toBe(0o640);

@@ -5,6 +5,7 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { beginArchive } from "../../src/backup/archive-file.ts";
+import { placeStage, type Stage } from "../../src/backup/restore-stage.ts";
 import { files } from "../../src/machine/file-writer.ts";
 import { openAlertLog } from "../../src/pinset/alerts.ts";
 import { openSnapshotStore } from "../../src/pinset/snapshot/store.ts";
@@ -108,6 +109,25 @@ test("a backup is synced with all its bytes before it gets its name, and the dir
   expect(syncs.slice(1)).toMatchObject([{ path: root, text: null, names: ["backup-one.age"] }]);
 });
 
+test("the files of a backup are synced with their owner and mode before they get their names, and marked last", async () => {
+  await files.writeAtomic(`${root}/stage/base/.env`, "secret", { mode: 0o600 });
+  await files.writeAtomic(`${root}/stage/base/state/chain.json`, "{}", { mode: 0o644 });
+  await files.chmod(`${root}/stage/base/state`, 0o750);
+  const stage = { directory: `${root}/stage`, manifest: { master: { writer_dir: null } } } as Stage;
+  for (const run of [1, 2]) {
+    syncs.splice(0);
+    await placeStage(stage, `${root}/node`, { files });
+    const texts = syncs.filter(({ text }) => text !== null);
+    expect(new Set(texts.map(({ text }) => text)), `run ${run}`).toEqual(new Set(["", "secret", "{}"]));
+    expect(texts.at(-1)?.path).toContain("placed.txt");
+    expect(texts.every(({ path }) => path.includes(".fula-node-tmp."))).toBe(true);
+    expect(namesSynced()).toContain("state");
+  }
+  expect((await files.stat(`${root}/node/.env`))?.mode).toBe(0o600);
+  expect((await files.stat(`${root}/node/state`))?.mode).toBe(0o750);
+  expect(await files.readText(`${root}/node/state/chain.json`)).toBe("{}");
+});
+
 test("nothing else in src writes files that must outlive a power cut", () => {
   const changers =
     /\b(appendFile|chmod|chown|copyFile|cp|createWriteStream|ftruncate|lchown|link|mkdir|mkdtemp|rename|rm|rmdir|symlink|truncate|unlink|utimes|write|writeFile)(Sync)?\b/;
@@ -124,6 +144,8 @@ test("nothing else in src writes files that must outlive a power cut", () => {
     "backup/archive-file.ts",
     // It removes old archives when the new one has its name on the disk.
     "backup/keep-good.ts",
+    // Tested below.
+    "backup/restore-stage.ts",
     // It syncs each file and directory before the whole has its name.
     "backup/unpack.ts",
     // It syncs the archive, and `replacing` the directory.

@@ -45,7 +45,7 @@ function upgradeOf(version: string, install: (box: Box) => Promise<void>, progra
       return box;
     },
     ready: untilHealthy,
-    command: ["join-as-master", "--yes"],
+    command: ["join-as-master", "--yes", "--without-backup"],
     journal: JOURNAL,
   };
 }

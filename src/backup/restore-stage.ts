@@ -1,0 +1,114 @@
+import { chmod, chown, copyFile, constants, lstat, mkdir, readdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { codeOf, fileError } from "../machine/file-errors.ts";
+import { type Files, makeDirectories, replacing, sync } from "../machine/file-writer.ts";
+import type { FileReader } from "../machine/file-reader.ts";
+import { type BackupManifest, FIRST_ENTRY, parseBackupManifest } from "./backup-manifest.ts";
+import type { Opener } from "./encryption.ts";
+import { PLACES } from "./node-files.ts";
+import { DUMP_FILE, unpackArchive } from "./unpack.ts";
+
+/** A backup that is unpacked on the machine that becomes its master, until the master has all of it. It is there only meanwhile. */
+export interface Stage {
+  readonly directory: string;
+  readonly manifest: BackupManifest;
+  /** The name of the archive. */
+  readonly archive: string;
+  /** True once its files are where they belong: then they belong to the master, and are not placed again. */
+  readonly isPlaced: boolean;
+}
+
+/** Below the base directory, so that it is on the disk of the master. */
+const DIRECTORY = "from-backup";
+const ARCHIVE = "archive.txt";
+const PLACED = "placed.txt";
+/** Where a writer of ours is when the backup does not say it. */
+const WRITER_DIR = "/opt/fula-writer";
+
+/** Where a restore into this base directory keeps what it has unpacked. */
+export function stageOf(baseDir: string): string {
+  return `${baseDir}/${DIRECTORY}`;
+}
+
+/** The database in a stage, as pg_restore reads it. */
+export function dumpOf({ directory }: Pick<Stage, "directory">): string {
+  return `${directory}/${DUMP_FILE}`;
+}
+
+/** The restore that goes on in this base directory; null if none does. */
+export async function readStage(files: FileReader, baseDir: string): Promise<Stage | null> {
+  const directory = stageOf(baseDir);
+  const text = await files.readText(`${directory}/${FIRST_ENTRY}`);
+  if (text === null) return null;
+  const [archive, placed] = await Promise.all([
+    files.readText(`${directory}/${ARCHIVE}`),
+    files.stat(`${directory}/${PLACED}`),
+  ]);
+  return {
+    directory,
+    manifest: parseBackupManifest(text),
+    archive: archive?.trim() ?? "",
+    isPlaced: placed !== null,
+  };
+}
+
+/** Unpacks an archive for the master of this base directory, once all of it is verified. The stage is whole, or it is not there. */
+export async function unpackStage(
+  file: string,
+  opener: Opener,
+  baseDir: string,
+  { files }: { readonly files: Files },
+): Promise<void> {
+  await makeDirectories(baseDir, 0o755);
+  await unpackArchive(file, opener, stageOf(baseDir), (path) => files.space(path), [
+    { name: ARCHIVE, text: `${file.slice(file.lastIndexOf("/") + 1)}\n` },
+  ]);
+}
+
+/** Puts the files of a stage where they belong, with their owners and modes, and marks the stage. Safe to repeat. */
+export async function placeStage(
+  { directory, manifest }: Stage,
+  baseDir: string,
+  { files }: { readonly files: Files },
+): Promise<void> {
+  const writerDir = manifest.master.writer_dir ?? WRITER_DIR;
+  for (const [place, target] of [
+    [PLACES.base, baseDir],
+    [PLACES.writer, writerDir],
+  ] as const) {
+    const from = join(directory, place);
+    if ((await files.stat(from)) === null) continue;
+    try {
+      await makeDirectories(target, 0o755);
+      await placeBelow(from, target);
+    } catch (thrown) {
+      throw fileError("write", target, thrown);
+    }
+  }
+  await files.writeAtomic(`${directory}/${PLACED}`, "", { mode: 0o600 });
+}
+
+async function placeBelow(from: string, to: string): Promise<void> {
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)];
+    const { mode, uid, gid } = await lstat(source);
+    if (!entry.isDirectory()) {
+      await replacing(target, async (temporary) => {
+        await copyFile(source, temporary, constants.COPYFILE_EXCL);
+        await chown(temporary, uid, gid);
+        await chmod(temporary, mode & 0o7777);
+        await sync(temporary);
+      });
+      continue;
+    }
+    await mkdir(target, { mode: 0o700 }).catch((thrown: unknown) => {
+      if (codeOf(thrown) !== "EEXIST") throw thrown;
+    });
+    await placeBelow(source, target);
+    // A directory that only leads to files has no owner and mode of its own in the archive.
+    await chown(target, uid, gid);
+    await chmod(target, mode & 0o7777);
+    await sync(target);
+    await sync(dirname(target));
+  }
+}

@@ -1,0 +1,246 @@
+import { basename } from "node:path";
+import gt from "semver/functions/gt.js";
+import valid from "semver/functions/valid.js";
+import type { BackupManifest } from "../../backup/backup-manifest.ts";
+import type { Opener } from "../../backup/encryption.ts";
+import { placeStage, readStage, type Stage, stageOf, unpackStage } from "../../backup/restore-stage.ts";
+import { previewArchive } from "../../backup/unpack.ts";
+import { openJournal } from "../../engine/journal.ts";
+import { run, type RunOutcome } from "../../engine/run.ts";
+import type { Change, StepSpec } from "../../engine/step.ts";
+import { OperatorError } from "../../errors.ts";
+import type { HostReader } from "../../host.ts";
+import { readEnvFile } from "../../settings/context.ts";
+import { type MasterLayout, NAMES } from "../../settings/layout.ts";
+import { savedValue } from "../../settings/settings.ts";
+import { age } from "../../units.ts";
+import { requireRoot } from "../base-dir.ts";
+import { refuseOtherKind } from "../installed-node.ts";
+import type { JoinDeps, JoinFlags } from "../join-run.ts";
+import { requireDocker } from "../silent-docker.ts";
+import { readOpener, splitBackupKeys } from "./backup-key.ts";
+import { OLD_MASTER_CHECK, requireOldMachineGone } from "./old-machine.ts";
+
+/** A restore that goes on, and the flags of the join that ends it. */
+export interface Restoring {
+  /** Null: nothing is unpacked yet, since this is a dry run. */
+  readonly stage: Stage | null;
+  readonly flags: JoinFlags;
+  /** What was changed before the join; null if nothing was left to do before it. */
+  readonly outcome: RunOutcome | null;
+}
+
+type RestoreChange = Change & { readonly kind: "unpack" | "place" };
+
+/**
+ * Unpacks the backup of `--from-backup` into an empty base directory and puts its files in place, as a run of its own: the join needs
+ * the settings in them. Goes on with a restore that was interrupted, with the flag and without it. Null if there is none.
+ */
+export async function beginRestore(
+  deps: JoinDeps,
+  {
+    flags,
+    layout,
+    since,
+  }: { readonly flags: JoinFlags; readonly layout: MasterLayout; readonly since: string },
+): Promise<Restoring | null> {
+  const { host, reporter, questions, pid, version } = deps;
+  const { baseDir } = layout;
+  const file = flags.fromBackup;
+  if (file === undefined && host.system.uid() !== 0) return null;
+  const before = await readStage(host.files, baseDir);
+  if (file === undefined && before === null) return null;
+  requireRoot(host, "a backup has secrets and files of several users");
+  const { ofBackup, others } = splitBackupKeys(flags.setFile ?? []);
+  if (before !== null && file !== undefined && basename(file) !== before.archive) throw isAnother(before);
+  const begun = before ?? (await judge(deps, { flags, layout, ofBackup }));
+  const { dryRun, yes } = flags;
+  const step = filesOfBackup({
+    layout,
+    about: describe(begun.manifest, host.clock.now()),
+    unpack: () =>
+      "opener" in begun ? unpackStage(file ?? "", begun.opener, baseDir, host) : Promise.resolve(),
+  });
+  let outcome: RunOutcome | null = null;
+  if (before?.isPlaced !== true) {
+    reporter.note(`fula-node ${version} · join-as-master · ${baseDir} (from a backup)`);
+    const { files } = host;
+    const attempt = `${since}-${pid}`;
+    outcome = await run({
+      steps: [step],
+      host,
+      journal: openJournal({ files, path: layout.journal, attempt, version, now: () => host.clock.now() }),
+      listen: (event) => reporter.listen(event),
+      ask:
+        questions === null || dryRun ? null : (question, byDefault) => questions.confirm(question, byDefault),
+      dryRun,
+      yes,
+      adopted: new Set(),
+      consents: new Set(),
+    });
+    if (dryRun)
+      reporter.note("  What comes after is planned with the settings in the backup, once they are in place.");
+  }
+  const hasWriter = begun.manifest.peers.cluster !== null;
+  const { fromBackup: _file, oldMachineIsOff: _name, ...rest } = flags;
+  return {
+    stage: await readStage(host.files, baseDir),
+    outcome,
+    flags: {
+      ...rest,
+      setFile: others,
+      ignore: flags.ignore.filter((check) => check !== OLD_MASTER_CHECK),
+      provisionWriter: flags.provisionWriter || hasWriter,
+      adopt: hasWriter ? [...new Set([...flags.adopt, "writer"])] : flags.adopt,
+    },
+  };
+}
+
+/** What this step changes is all before the join: `.env`, keys, compose files, snapshots, the identities of the writer. */
+function filesOfBackup(given: {
+  readonly layout: MasterLayout;
+  readonly about: string;
+  readonly unpack: () => Promise<unknown>;
+}): StepSpec<{ readonly stage: Stage | null }, RestoreChange> {
+  const { baseDir } = given.layout;
+  return {
+    id: "from-backup",
+    title: "files of the backup",
+    touches: "Unpacks a backup below the base directory, and puts its files in place.",
+    async probe({ files }) {
+      const stage = await readStage(files, baseDir);
+      const evidence = {
+        [stageOf(baseDir)]: stage === null ? "is missing" : stage.isPlaced ? "is in place" : "is unpacked",
+      };
+      return { state: stage?.isPlaced === true ? "ours" : "absent", seen: { stage }, evidence };
+    },
+    plan({ seen: { stage } }) {
+      if (stage?.isPlaced === true) return [];
+      const place: RestoreChange = {
+        kind: "place",
+        summary: `put its files into ${baseDir} and the writer's`,
+      };
+      return stage === null ? [{ kind: "unpack", summary: `unpack ${given.about}` }, place] : [place];
+    },
+    async apply({ kind }, host, report) {
+      if (kind === "unpack") {
+        report("reading all of it before anything is written");
+        await given.unpack();
+        return;
+      }
+      const stage = await readStage(host.files, baseDir);
+      if (stage !== null) await placeStage(stage, baseDir, host);
+    },
+    async verify({ files }) {
+      if ((await files.stat(given.layout.envFile)) !== null) return;
+      throw new OperatorError({ exit: "unhealthy", what: `${given.layout.envFile} is not in place.` });
+    },
+  };
+}
+
+function describe({ master, pool, created_at: at, tool }: BackupManifest, now: Date): string {
+  return `the backup of ${master.name} in the pool ${pool}, made ${age(now.getTime() - Date.parse(at))} ago by ${tool.version}`;
+}
+
+/** Throws if this backup must not be restored on this machine. Changes nothing. */
+async function judge(
+  deps: JoinDeps,
+  {
+    flags,
+    layout,
+    ofBackup,
+  }: { readonly flags: JoinFlags; readonly layout: MasterLayout; readonly ofBackup: readonly string[] },
+): Promise<{ readonly manifest: BackupManifest; readonly opener: Opener }> {
+  const { host, questions, version } = deps;
+  const file = flags.fromBackup ?? "";
+  if (flags.invite !== undefined)
+    throw new OperatorError({
+      exit: "usage",
+      what: "A machine becomes a master by an invite or from a backup, not both.",
+      remedy: "Give --invite or --from-backup.",
+    });
+  const opener = await readOpener(ofBackup, deps);
+  const preview = await previewArchive(file, opener);
+  const { manifest } = preview;
+  refuseNewer(manifest, version);
+  refuseOtherPool(manifest, flags.set);
+  await refuseOtherKind(host, "master");
+  await requireDocker(host, "Whether this machine is empty can't be judged.");
+  await refuseFilled(host, layout, manifest);
+  await requireOldMachineGone({ host, questions }, preview, {
+    name: flags.oldMachineIsOff,
+    isIgnored: flags.ignore.includes(OLD_MASTER_CHECK),
+    dryRun: flags.dryRun,
+  });
+  return { manifest, opener };
+}
+
+function refuseNewer({ tool }: BackupManifest, version: string): void {
+  if (valid(tool.version) === null || valid(version) === null || !gt(tool.version, version)) return;
+  throw new OperatorError({
+    exit: "newer",
+    what: `Version ${tool.version} made this backup, and this is version ${version}.`,
+    why: "An older version does not know its settings and its schema.",
+    remedy: `Use that version: npx fula-node@${tool.version} join-as-master --from-backup FILE`,
+  });
+}
+
+/** Who names a pool means that one. */
+function refuseOtherPool({ pool }: BackupManifest, set: readonly string[]): void {
+  const named = set.findLast((one) => one.startsWith("CLUSTERNAME="))?.slice("CLUSTERNAME=".length);
+  if (named === undefined || named === pool) return;
+  throw new OperatorError({
+    exit: "foreign",
+    what: `This is a backup of the pool ${pool}, not of ${named}.`,
+    remedy: `Use a backup of ${named}. Or, if you mean ${pool}: --set CLUSTERNAME=${pool}`,
+  });
+}
+
+/** Throws (`foreign`) if the machine has anything of a master: a restore never replaces it. */
+async function refuseFilled(
+  host: HostReader,
+  layout: MasterLayout,
+  { master, pool }: BackupManifest,
+): Promise<void> {
+  const { envFile, composeFile, signingKey, verifyingKey, snapshotsDir, snapshotMemory } = layout;
+  const paths = [envFile, composeFile, signingKey, verifyingKey, snapshotsDir, snapshotMemory];
+  const found = await Promise.all(
+    paths.map(async (path) => ((await host.files.stat(path)) === null ? [] : [path])),
+  );
+  const writerDir = master.writer_dir;
+  const inWriter = writerDir === null ? [] : ((await host.files.list(writerDir)) ?? []);
+  const containers = await Promise.all(
+    [NAMES.postgres, NAMES.kubo, NAMES.cluster].map(async (name) =>
+      (await host.docker.container(name)) === null ? [] : [`the container ${name}`],
+    ),
+  );
+  const volume = await host.docker.volume(NAMES.postgresVolume);
+  const things = [
+    ...found.flat(),
+    ...(inWriter.length === 0 ? [] : [`files in ${writerDir ?? ""}`]),
+    ...containers.flat(),
+    ...(volume === null ? [] : [`the volume ${volume.name}`]),
+  ];
+  if (things.length === 0) return;
+  const own = await poolHere(host, envFile);
+  throw new OperatorError({
+    exit: "foreign",
+    what: `This machine is not empty: it has ${things.join(", ")}.`,
+    why: `A restore never replaces a master${own === null ? "" : ` (here, one of the pool ${own})`}. The backup is of the pool ${pool}.`,
+    remedy:
+      "Use an empty machine. Or, if what is listed is not needed: fula-node leave --purge all, or move it away; then run again.",
+  });
+}
+
+async function poolHere(host: HostReader, envFile: string): Promise<string | null> {
+  if ((await host.files.stat(envFile)) === null) return null;
+  return savedValue(await readEnvFile(host, envFile), "CLUSTERNAME") ?? null;
+}
+
+function isAnother({ directory, archive }: Stage): OperatorError {
+  return new OperatorError({
+    exit: "foreign",
+    what: `Another backup is being restored here: ${archive}.`,
+    remedy: `Finish it: fula-node join-as-master. Its files are in ${directory}.`,
+  });
+}

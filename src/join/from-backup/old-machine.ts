@@ -1,0 +1,94 @@
+import type { BackupManifest } from "../../backup/backup-manifest.ts";
+import { SILENT_MASTER_MS } from "../../database/masters.ts";
+import { OperatorError } from "../../errors.ts";
+import type { HostReader } from "../../host.ts";
+import { parseEnvFile } from "../../settings/env-file.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../../settings/postgres-target.ts";
+import { savedValue } from "../../settings/settings.ts";
+import type { Questions } from "../../ui/ask.ts";
+import { age } from "../../units.ts";
+
+/** The name for `--ignore`. */
+export const OLD_MASTER_CHECK = "old-master";
+const HEALTH_TIMEOUT_MS = 5_000;
+
+/** What is known of the machine that a backup is of. */
+interface OldMachine {
+  /** A sentence that says how it was seen; null if it was not. */
+  readonly lives: string | null;
+  /** True if something that would know it was asked, and said that it is gone. */
+  readonly isKnownToBeGone: boolean;
+}
+
+/** Looks for signs of life of the master that a backup is of: its heartbeat in a database elsewhere, and its storage API. */
+export async function findOldMachine(
+  host: HostReader,
+  { manifest, env }: { readonly manifest: BackupManifest; readonly env: string },
+): Promise<OldMachine> {
+  const file = parseEnvFile(env);
+  const values = (key: string) => (file.ok ? savedValue(file, key) : undefined);
+  const heartbeat = await readHeartbeat(host, values);
+  const seconds = heartbeat === null ? null : host.clock.now().getTime() - Date.parse(heartbeat);
+  if (seconds !== null && seconds < SILENT_MASTER_MS)
+    return {
+      lives: `It wrote to the database at ${values("POSTGRES_HOST") ?? ""} ${age(Math.max(0, seconds))} ago.`,
+      isKnownToBeGone: false,
+    };
+  const url = values("STORAGE_API_URL");
+  if (url !== undefined && (await answersAsMaster(host, url)))
+    return { lives: `${url} answers as the storage API of a master.`, isKnownToBeGone: false };
+  return { lives: null, isKnownToBeGone: heartbeat !== null && manifest.master.id !== null };
+}
+
+/** The last sign of life of the master in a database on another machine; null if there is none, or it can't be asked. */
+async function readHeartbeat(
+  host: HostReader,
+  values: (key: string) => string | undefined,
+): Promise<string | null> {
+  const target = postgresTarget(values);
+  if (!isDatabaseElsewhere(values) || target === null) return null;
+  if ((await host.postgres.ask(target)).kind !== "open") return null;
+  const masters = (await host.migrations.readMasters(target)) ?? [];
+  return masters.find(({ id }) => id === values("MASTER_ID"))?.heartbeatAt ?? null;
+}
+
+/** Only a fula-node says its version beside its checks. */
+async function answersAsMaster({ http }: Pick<HostReader, "http">, url: string): Promise<boolean> {
+  const answer = await http.json(`${url.replace(/\/+$/, "")}/health`, {
+    timeoutMs: HEALTH_TIMEOUT_MS,
+    isRemote: true,
+    maxBytes: 64 * 1024,
+  });
+  const body = answer?.body as { version?: unknown; checks?: unknown } | null | undefined;
+  return typeof body?.version === "string" && typeof body.checks === "object";
+}
+
+/**
+ * Throws (`foreign`) while the old machine lives, and (`preflight`) if nobody can say that it does not and the operator has not typed
+ * its name. Two machines with one identity break the pinset of both.
+ */
+export async function requireOldMachineGone(
+  { host, questions }: { readonly host: HostReader; readonly questions: Questions | null },
+  preview: { readonly manifest: BackupManifest; readonly env: string },
+  given: { readonly name: string | undefined; readonly isIgnored: boolean; readonly dryRun: boolean },
+): Promise<void> {
+  const { hostname } = preview.manifest.master;
+  const { lives, isKnownToBeGone } = await findOldMachine(host, preview);
+  if (lives !== null && !given.isIgnored)
+    throw new OperatorError({
+      exit: "foreign",
+      what: `The master of this backup, ${hostname}, still lives.`,
+      why: `${lives} Two machines with one identity break the pinset of both.`,
+      remedy: `Turn ${hostname} off for good, then run again. If something else answers there: --ignore ${OLD_MASTER_CHECK}`,
+    });
+  if (isKnownToBeGone || given.dryRun) return;
+  const question = `Is ${hostname} off, and will it stay off? Nothing here can ask it. To continue, type its name`;
+  const typed = given.name ?? (await questions?.text(question, ""));
+  if (typed === hostname) return;
+  throw new OperatorError({
+    exit: "preflight",
+    what: `Confirmation required: ${hostname}, whose backup this is, must be off and stay off.`,
+    why: `${typed === undefined ? "There is no terminal to ask on." : "The given name is another one."} Two machines with one identity break the pinset of both.`,
+    remedy: `Turn it off, then run again with --old-machine-is-off ${hostname}`,
+  });
+}

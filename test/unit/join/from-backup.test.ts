@@ -1,0 +1,253 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { packArchive } from "../../../src/backup/archive-writer.ts";
+import { type BackupManifest, newManifest } from "../../../src/backup/backup-manifest.ts";
+import { encrypt } from "../../../src/backup/encryption.ts";
+import { splitBackupKeys } from "../../../src/join/from-backup/backup-key.ts";
+import { beginRestore } from "../../../src/join/from-backup/begin-restore.ts";
+import { requireOldMachineGone } from "../../../src/join/from-backup/old-machine.ts";
+import type { JoinFlags } from "../../../src/join/join-run.ts";
+import { LAYOUT } from "../../support/master-boxes.ts";
+import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
+
+const ID = "0123456789abcdef0123456789abcdef";
+const ELSEWHERE = `POSTGRES_HOST=10.0.0.9\nPOSTGRES_PASSWORD=pw\nMASTER_ID=${ID}\n`;
+const HEALTH = "https://pool.example/health";
+const FLAGS: JoinFlags = {
+  dryRun: false,
+  yes: true,
+  set: [],
+  adopt: [],
+  replace: [],
+  ignore: [],
+  provisionWriter: false,
+};
+
+function manifestOf(more: Partial<BackupManifest> = {}): BackupManifest {
+  return newManifest({
+    created_at: "2026-01-01T00:00:00.000Z",
+    tool: { name: "fula-node", version: "0.1.0" },
+    pool: "my-pool",
+    master: {
+      id: ID,
+      name: "berlin-1",
+      hostname: "old-box",
+      base_dir: "/opt/fula-master",
+      writer_dir: "/opt/fula-writer",
+    },
+    peers: { kubo: "k", cluster: "c" },
+    database: {
+      is_elsewhere: false,
+      name: "pinning_service",
+      server_version: "16.9",
+      major: 16,
+      migration: 1,
+      roles: [],
+    },
+    snapshots: [],
+    ...more,
+  });
+}
+
+let directory: string;
+let archive: string;
+let identityFile: string;
+let recipient: string;
+let host: FakeStorage;
+
+async function writeArchive(name: string, manifest: BackupManifest): Promise<string> {
+  const body = Buffer.from("POSTGRES_PASSWORD=pw\n");
+  const entry = {
+    name: "base/.env",
+    kind: "file" as const,
+    mode: 0o600,
+    uid: 0,
+    gid: 0,
+    bytes: body.length,
+    body: [body],
+  };
+  const entries = (async function* () {
+    yield await Promise.resolve(entry);
+  })();
+  const { chunks } = await encrypt(packArchive(manifest, entries), {
+    kind: "recipients",
+    recipients: [recipient],
+  });
+  const all: Uint8Array[] = [];
+  for await (const chunk of chunks) all.push(chunk);
+  const path = join(directory, name);
+  writeFileSync(path, Buffer.concat(all));
+  return path;
+}
+
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), "fula-from-backup-"));
+  const identity = await generateX25519Identity();
+  recipient = await identityToRecipient(identity);
+  archive = await writeArchive("one.age", manifestOf());
+  identityFile = identity;
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+beforeEach(() => {
+  host = new FakeStorage();
+  host.files.put("/root/key.txt", `${identityFile}\n`);
+});
+
+function begin(flags: { [Key in keyof JoinFlags]?: JoinFlags[Key] | undefined } = {}) {
+  const whole = {
+    ...FLAGS,
+    fromBackup: archive,
+    setFile: ["BACKUP_IDENTITY=/root/key.txt"],
+    oldMachineIsOff: "old-box",
+    ...flags,
+  };
+  return beginRestore(worldOf(host), { flags: whole as JoinFlags, layout: LAYOUT, since: "now" });
+}
+
+describe("the old machine", () => {
+  const gone = (
+    env: string,
+    {
+      name,
+      questions = null,
+      isIgnored = false,
+    }: { name?: string; questions?: string | null; isIgnored?: boolean } = {},
+  ) =>
+    requireOldMachineGone(
+      {
+        host,
+        questions:
+          questions === null
+            ? null
+            : { confirm: () => Promise.resolve(true), text: () => Promise.resolve(questions) },
+      },
+      { manifest: manifestOf(), env },
+      { name, isIgnored, dryRun: false },
+    );
+  const beat = (minutes: number): void => {
+    host.databasesElsewhere.set("10.0.0.9", {
+      user: "pinning_user",
+      password: "pw",
+      database: "pinning_service",
+    });
+    host.migrations.applied.add(1);
+    const heartbeatAt = new Date(host.clock.now().getTime() - minutes * 60_000).toISOString();
+    const row = { id: ID, pool: "my-pool", name: "berlin-1", heartbeatAt };
+    host.migrations.masters.set(ID, row as never);
+  };
+
+  it("lives if it wrote to the database in the last ten minutes, whatever is typed", async () => {
+    beat(9);
+    await expect(gone(ELSEWHERE, { name: "old-box" })).rejects.toMatchObject({
+      exit: "foreign",
+      why: expect.stringContaining("9 min") as string,
+    });
+  });
+
+  it("is gone without a word if the database says so", async () => {
+    beat(11);
+    await gone(ELSEWHERE);
+  });
+
+  it("is not known to be gone if that database does not answer", async () => {
+    await expect(gone(ELSEWHERE)).rejects.toMatchObject({ exit: "preflight" });
+  });
+
+  it("lives if its storage API answers, unless that is somebody else", async () => {
+    const env = "STORAGE_API_URL=https://pool.example\n";
+    host.http.routes.set(HEALTH, { status: 503, body: { version: "0.5.0", checks: {} } });
+    await expect(gone(env, { name: "old-box" })).rejects.toMatchObject({ exit: "foreign" });
+    await gone(env, { name: "old-box", isIgnored: true });
+    await expect(gone(env, { isIgnored: true })).rejects.toMatchObject({ exit: "preflight" });
+    host.http.routes.set(HEALTH, { status: 200, body: { hello: "I am a proxy" } });
+    await gone(env, { name: "old-box" });
+  });
+
+  it("else its name is asked for, and must be right", async () => {
+    await expect(gone("")).rejects.toMatchObject({
+      exit: "preflight",
+      remedy: expect.stringContaining("--old-machine-is-off old-box") as string,
+    });
+    await expect(gone("", { name: "box" })).rejects.toMatchObject({ exit: "preflight" });
+    await expect(gone("", { questions: "" })).rejects.toMatchObject({ exit: "preflight" });
+    await gone("", { questions: "old-box" });
+    await gone("", { name: "old-box" });
+  });
+});
+
+describe("a restore", () => {
+  it("is not begun without the flag, and needs root with it", async () => {
+    expect(await beginRestore(worldOf(host), { flags: FLAGS, layout: LAYOUT, since: "now" })).toBeNull();
+    host.system.uid = () => 1000;
+    await expect(begin()).rejects.toMatchObject({ exit: "preflight" });
+  });
+
+  it("shows what it would do, and writes nothing", async () => {
+    const restoring = await begin({ dryRun: true, oldMachineIsOff: undefined });
+    expect(restoring?.outcome?.plan.flatMap(({ changes }) => changes.map(({ kind }) => kind))).toEqual([
+      "unpack",
+      "place",
+    ]);
+    expect(host.writes).toEqual([]);
+  });
+
+  it.each([
+    ["of a newer version", { tool: { name: "fula-node", version: "0.2.0" } }, {}, "newer"],
+    ["of another pool than the one that is named", {}, { set: ["CLUSTERNAME=other"] }, "foreign"],
+    ["beside an invite", {}, { invite: "x" }, "usage"],
+    ["without a key", {}, { setFile: [] }, "usage"],
+    ["that is not there", {}, { fromBackup: "/nowhere/x.age" }, "usage"],
+  ] as const)("refuses a backup %s, and writes nothing", async (_what, manifest, flags, exit) => {
+    const path = await writeArchive("other.age", manifestOf(manifest));
+    await expect(begin({ fromBackup: path, ...(flags as Partial<JoinFlags>) })).rejects.toMatchObject({
+      exit,
+    });
+    expect(host.writes).toEqual([]);
+  });
+
+  it("takes the pool by its name", async () => {
+    expect(await begin({ dryRun: true, set: ["CLUSTERNAME=my-pool"] })).not.toBeNull();
+  });
+
+  it.each([
+    ["settings", () => host.files.put(LAYOUT.envFile, "CLUSTERNAME=here\n"), "of the pool here"],
+    ["a key", () => host.files.put(LAYOUT.signingKey, "x"), LAYOUT.signingKey],
+    ["a writer", () => host.files.put("/opt/fula-writer/kubo/config", "{}"), "files in /opt/fula-writer"],
+    ["a container", () => host.docker.putContainer("ipfs_host"), "the container ipfs_host"],
+  ])("refuses a machine that has %s, and writes nothing", async (_what, put, text) => {
+    put();
+    const before = host.writes.length;
+    const error = await begin().then(
+      () => null,
+      (thrown: unknown) => thrown as { exit: string; what: string; why: string },
+    );
+    expect(error).toMatchObject({ exit: "foreign" });
+    expect(`${error?.what} ${error?.why}`).toContain(text);
+    expect(host.writes.length).toBe(before);
+  });
+
+  it("goes on only with the backup that it began with", async () => {
+    host.files.put(`${LAYOUT.baseDir}/from-backup/manifest.json`, JSON.stringify(manifestOf()));
+    host.files.put(`${LAYOUT.baseDir}/from-backup/archive.txt`, "another.age\n");
+    host.files.put(`${LAYOUT.baseDir}/from-backup/placed.txt`, "");
+    await expect(begin()).rejects.toMatchObject({
+      exit: "foreign",
+      what: expect.stringContaining("another.age") as string,
+    });
+    const restoring = await begin({ fromBackup: undefined });
+    expect(restoring).toMatchObject({
+      outcome: null,
+      flags: { provisionWriter: true, adopt: ["writer"], setFile: [] },
+    });
+  });
+});
+
+it("what opens a backup is no setting", () => {
+  expect(splitBackupKeys(["BACKUP_PASSPHRASE=/a", "BACKUP_IDENTITY=/b", "JWT_SECRET=/c"])).toEqual({
+    ofBackup: ["BACKUP_PASSPHRASE=/a", "BACKUP_IDENTITY=/b"],
+    others: ["JWT_SECRET=/c"],
+  });
+});
