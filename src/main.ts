@@ -100,7 +100,8 @@ async function runVerb(
       if (signal !== "SIGHUP") process.once(signal, stop);
       process.stderr.write(isFirst ? stopping(signal) : stoppedAtOnce(signal));
       if (isFirst) return;
-    } else if (reporter === null) process.stderr.write(`Stopped by ${signal}. Nothing was changed.\n`);
+    } else if (reporter === null || kind === "reads" || kind === "asks")
+      process.stderr.write(`Stopped by ${signal}. Nothing was changed.\n`);
     else
       reporter.note(
         `\nStopped by ${signal}. The last change may be half done; running again is safe and continues from there.`,

@@ -29,8 +29,8 @@ async function masterThatHangs(): Promise<string> {
   return baseDir;
 }
 
-/** `drill D2` on a master whose database hangs, as a process that signals reach. */
-async function startDrill() {
+/** A verb on a master whose database hangs, as a process that signals reach. */
+async function start(...verb: readonly string[]) {
   const baseDir = await masterThatHangs();
   const handlers = new Map<string, { readonly act: (signal: string) => void; readonly stays: boolean }>();
   const exits: number[] = [];
@@ -38,7 +38,7 @@ async function startDrill() {
   const listen = (stays: boolean) => (name: string, act: (signal: string) => void) =>
     void handlers.set(name, { act, stays });
   const double = {
-    argv: ["node", "fula-node", "drill", "D2", "--base-dir", baseDir],
+    argv: ["node", "fula-node", ...verb, "--base-dir", baseDir],
     env: {},
     execPath: process.execPath,
     pid: process.pid,
@@ -69,7 +69,7 @@ async function startDrill() {
 
 describe.skipIf(process.getuid?.() !== 0)("a signal", () => {
   test("the first one lets drill clean up and end with 26, a second one ends it at once", async () => {
-    const { signal, exits, said, ended } = await startDrill();
+    const { signal, exits, said, ended } = await start("drill", "D2");
     signal("SIGINT");
     expect(exits).toEqual([]);
     expect(said.stderr).toContain(
@@ -90,7 +90,7 @@ describe.skipIf(process.getuid?.() !== 0)("a signal", () => {
   });
 
   test("SIGHUP stops it too, also without any output, and a second one does not cut the clean-up short", async () => {
-    const { signal, exits, said, ended, lose } = await startDrill();
+    const { signal, exits, said, ended, lose } = await start("drill", "D2");
     signal("SIGHUP");
     lose();
     signal("SIGHUP");
@@ -98,5 +98,15 @@ describe.skipIf(process.getuid?.() !== 0)("a signal", () => {
     expect(said.stderr).toContain("Stopped by SIGHUP: it cleans up");
     expect(await ended).toBe(26);
     expect(exits).toEqual([26]);
+  });
+
+  test.each([
+    ["only reads says that nothing was changed", ["migrate", "status"], "Nothing was changed."],
+    ["changes something says that it may be half done", ["migrate", "up"], "may be half done"],
+  ])("to a verb that %s", async (_what, verb, text) => {
+    const { signal, exits, said } = await start(...verb);
+    signal("SIGINT");
+    expect(exits).toEqual([130]);
+    expect(said.stdout + said.stderr).toContain(text);
   });
 });
