@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { DUMP_FILE } from "../../src/backup/unpack.ts";
 import { type DumpSource, startDumpSource } from "../support/dump-source.ts";
 import { sql } from "../support/postgres-server.ts";
 import { docker } from "../support/tiny-image.ts";
@@ -24,10 +25,12 @@ export const benches: readonly Bench[] = [{ name: "backup", onlyByName: true, ru
 async function measureBackup(): Promise<readonly Measurement[]> {
   const directory = mkdtempSync(join(tmpdir(), "fula-node-backup-"));
   const source = await startDumpSource("backup-bench", ["-c", "max_wal_size=4GB"]);
-  const recipient = await identityToRecipient(await generateX25519Identity());
+  const identity = await generateX25519Identity();
+  const recipient = await identityToRecipient(identity);
   const image = docker("image", "inspect", "--format", "{{.Id}}", source.image);
-  const run = async (mode: "backup" | "plain"): Promise<Measured> => {
-    process.env["BACKUP"] = JSON.stringify({ mode, target: source.target, image, directory, recipient });
+  const run = async (mode: "backup" | "plain" | "unpack"): Promise<Measured> => {
+    const { target } = source;
+    process.env["BACKUP"] = JSON.stringify({ mode, target, image, directory, recipient, identity });
     const measured = await measure(process.execPath, ["--import", "tsx", CHILD]);
     for (const name of docker("ps", "--all", "--quiet", "--filter", "name=fula-backup-dump").split("\n"))
       if (name !== "") docker("rm", "--force", name);
@@ -41,6 +44,15 @@ async function measureBackup(): Promise<readonly Measurement[]> {
     const pairs: { readonly ours: Measured; readonly anchor: Measured }[] = [];
     for (let round = 0; round < ROUNDS; round += 1)
       pairs.push({ anchor: await run("plain"), ours: await run("backup") });
+    const dump = `${directory}/unpacked/${DUMP_FILE}`;
+    const restores: { readonly ours: number; readonly anchor: number }[] = [];
+    for (let round = 0; round < ROUNDS; round += 1) {
+      rmSync(`${directory}/unpacked`, { recursive: true, force: true });
+      const unpacked = await run("unpack");
+      const anchor = await restoreInto(source, `anchor_${round}`, dump, []);
+      const restored = await restoreInto(source, `ours_${round}`, dump, ["--single-transaction"]);
+      restores.push({ ours: unpacked.seconds + restored, anchor });
+    }
     const size = await sql<{ size: string }>(
       source.target,
       "SELECT pg_size_pretty(pg_database_size(current_database())) AS size",
@@ -64,6 +76,15 @@ async function measureBackup(): Promise<readonly Measurement[]> {
         ours: pairs.map(({ ours }) => ours.peakMiB),
         anchor: pairs.map(() => small.peakMiB),
       },
+      {
+        name: "restore of it",
+        what: "verifies and unpacks all of it, then pg_restore in one transaction",
+        against: "pg_restore of the same dump",
+        unit: "s",
+        target: { of: "ratio", bound: "at most", value: 2 },
+        ours: restores.map(({ ours }) => ours),
+        anchor: restores.map(({ anchor }) => anchor),
+      },
     ];
   } finally {
     source.stop();
@@ -77,4 +98,19 @@ async function addRows({ target }: DumpSource, count: number): Promise<void> {
     "INSERT INTO rows SELECT n, 'bafkrei' || md5(n::text) || '4wgxsbhh5iohv4e2ei', 'file-' || n FROM generate_series(1, $1::integer) n",
     [count],
   );
+}
+
+/** Seconds of pg_restore into a new database of the server, as the step of a join does it. */
+async function restoreInto(
+  { container, target }: DumpSource,
+  database: string,
+  dump: string,
+  flags: readonly string[],
+): Promise<number> {
+  await sql(target, `CREATE DATABASE ${database}`);
+  const command = ["docker", "exec", "--interactive", container, "pg_restore", "--username=pinning_user"];
+  const all = [...command, `--dbname=${database}`, "--exit-on-error", ...flags].join(" ");
+  const { seconds } = await measure("sh", ["-c", `${all} <${dump}`]);
+  await sql(target, `DROP DATABASE ${database}`);
+  return seconds;
 }

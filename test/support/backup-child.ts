@@ -1,23 +1,27 @@
-import { open } from "node:fs/promises";
+import { open, readdir } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { BACKUP_MARK, createBackup } from "../../src/backup/create-backup.ts";
+import { unpackArchive } from "../../src/backup/unpack.ts";
 import { encrypt, type Locked } from "../../src/backup/encryption.ts";
 import { withSession } from "../../src/database/session.ts";
 import { openDump, openExportedSnapshot } from "../../src/dumps/dump.ts";
 import { createThrowaway } from "../../src/dumps/throwaway.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
-/** Run by the bench: a backup of a database, or its dump through the same compressor and encryptor alone. */
+/** Run by the bench: a backup of a database, its dump through the same compressor and encryptor alone, or the unpacking of a backup. */
 interface Given {
-  readonly mode: "backup" | "plain";
+  readonly mode: "backup" | "plain" | "unpack";
   readonly target: PostgresTarget;
   readonly image: string;
   readonly directory: string;
   readonly recipient: string;
+  readonly identity: string;
 }
 
-const { mode, target, image, directory, recipient } = JSON.parse(process.env["BACKUP"] ?? "{}") as Given;
+const { mode, target, image, directory, recipient, identity } = JSON.parse(
+  process.env["BACKUP"] ?? "{}",
+) as Given;
 const engine = createThrowaway(process.env);
 const locked: Locked = { kind: "recipients", recipients: [recipient] };
 const container = `fula-backup-dump-${process.pid}`;
@@ -60,5 +64,13 @@ function plain(): Promise<number> {
   });
 }
 
-console.log(JSON.stringify({ bytes: await (mode === "backup" ? backup() : plain()) }));
+/** Unpacks the first backup of the directory. */
+async function unpack(): Promise<number> {
+  const name = (await readdir(directory)).find((one) => one.startsWith("backup-")) ?? "";
+  const opener = { kind: "identities" as const, identities: [identity] };
+  const space = () => Promise.resolve({ freeBytes: Number.MAX_SAFE_INTEGER });
+  return (await unpackArchive(`${directory}/${name}`, opener, `${directory}/unpacked`, space)).bytes;
+}
+
+console.log(JSON.stringify({ bytes: await { backup, plain, unpack }[mode]() }));
 await engine.removeMarked(BACKUP_MARK);
