@@ -192,16 +192,16 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     expect((await box.run("ls -A /opt/fula-master")).stdout).not.toContain("from-backup");
     expect(await identityOf(box)).toEqual(before);
     expect([...(await pinset(box))].toSorted()).toEqual([CID, content].toSorted());
-    await untilStored([node], [content]);
-    await eventually("the content comes back from the storage node", async () => {
-      const read = await box.exec(`docker exec ipfs_host timeout 20 ipfs cat ${content} | sha256sum`);
-      return read.stdout === contentSum;
-    });
     await eventually(
       "the storage node is a member again",
       async () => (await members(box)).includes("one"),
       180_000,
     );
+    await untilStored([node], [content]);
+    await eventually("the content comes back from the storage node", async () => {
+      const read = await box.exec(`docker exec ipfs_host timeout 20 ipfs cat ${content} | sha256sum`);
+      return read.stdout === contentSum;
+    });
     expectExit(await fula("status"), 0);
     const nothing = await fula("join-as-master", "--yes");
     expectExit(nothing, 0);

@@ -117,6 +117,26 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
     expect(Math.max(...stdout.split("\n").map(({ length }) => length))).toBeLessThanOrEqual(80);
   });
 
+  test("doctor finds nothing that must be done, and names what is broken", async () => {
+    const diagnose = async () => {
+      const result = await fulaNode(node, ["doctor", "--json"]);
+      const { findings } = JSON.parse(result.stdout) as {
+        findings: readonly { id: string; severity: string; what: string; remedy: string | null }[];
+      };
+      const isBad = ({ severity }: { severity: string }) => severity === "error" || severity === "warning";
+      // Nothing keeps the clock of a box.
+      const bad = findings.filter((one) => isBad(one) && one.id !== "preflight-clock");
+      return { exitCode: result.exitCode, bad };
+    };
+    expect(await diagnose()).toEqual({ exitCode: 20, bad: [] });
+    await node.run("docker stop fula-ingest");
+    const broken = await diagnose();
+    expect(broken.exitCode).toBe(27);
+    expect(JSON.stringify(broken.bad)).toContain("fula-ingest");
+    expectExit(await fulaNode(node, ["doctor", "--fix", "--yes"]), 20);
+    await eventually("all is well again", async () => (await diagnose()).exitCode === 20);
+  });
+
   test("status tells the rest while the master's API is away, and that the ingest refuses all", async () => {
     await closeStorageApi(master);
     const report = await status(20);
