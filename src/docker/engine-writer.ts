@@ -56,6 +56,18 @@ function dockerWriter(engine: Engine, env: ProgramEnvironment): EngineMethods {
       // An engine writes everything to its own disk before the first byte comes.
       saveArchive(await engine.open(BUILD_IDLE_MS), wanted, { archive, report }),
     build: (options, report) => build(engine, env, options, report),
+    runIn: async (container, argv, stdin, { timeoutMs }) => {
+      const { exitCode, stopped, lastLines } = await runProgram(
+        ["docker", "exec", "--interactive", container, ...argv],
+        { env, timeoutMs, ...("file" in stdin ? { inputFile: stdin.file } : { input: stdin.text }) },
+      );
+      if (exitCode === 0) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `${argv[0] ?? ""} in ${container} ${stopped === null ? `ended with exit code ${exitCode}` : "was not completed"}.`,
+        why: stopped ?? lastLines.join("\n"),
+      });
+    },
     restart: async (name) => {
       const docker = await engine.open(RESTART_IDLE_MS);
       await docker.getContainer(encodeURIComponent(name)).restart({ t: STOP_SECONDS });

@@ -234,6 +234,16 @@ export interface Docker extends DockerReader {
     services: readonly string[],
     report: (line: string) => void,
   ): Promise<void>;
+  /**
+   * Runs a program in a container, with a text or a file of this machine as its standard input. Throws (`unhealthy`) unless it
+   * exits with 0; `why` has its last lines.
+   */
+  runIn(
+    container: string,
+    argv: readonly string[],
+    stdin: { readonly text: string } | { readonly file: string },
+    options: { readonly timeoutMs: number },
+  ): Promise<void>;
   /** Stops and starts a container, or starts a stopped one. Its configuration stays. */
   restart(container: string): Promise<void>;
   unpause(container: string): Promise<void>;

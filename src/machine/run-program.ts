@@ -19,6 +19,8 @@ export interface ProgramOptions {
   readonly extra?: Readonly<Record<string, string>>;
   /** Its standard input. Default: empty. */
   readonly input?: string;
+  /** A file as its standard input, in the place of `input`. */
+  readonly inputFile?: string;
   /** Receives every line of both streams. */
   readonly onLine?: (line: string) => void;
 }
@@ -57,7 +59,7 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
     cwd: "/",
     env: { ...options.env, ...options.extra },
     extendEnv: false,
-    ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
+    ...inputOf(options),
     reject: false,
     timeout: options.timeoutMs,
     stripFinalNewline: true,
@@ -85,6 +87,11 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   const exitCode = result.exitCode ?? null;
   const stopped = exitCode === null ? reasonOf(program, result, options.timeoutMs) : null;
   return { exitCode, stdout: result.stdout, lastLines, stopped };
+}
+
+function inputOf({ input, inputFile }: ProgramOptions) {
+  if (inputFile !== undefined) return { inputFile };
+  return input === undefined ? { stdin: "ignore" as const } : { input };
 }
 
 function pathOf(given: string | undefined): string {

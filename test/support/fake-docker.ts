@@ -388,6 +388,10 @@ export class FakeDocker implements Docker {
     });
   }
 
+  async runIn(container: string, argv: readonly string[]): Promise<void> {
+    await this.#write(`docker.runIn ${container} ${argv[0] ?? ""}`, () => {});
+  }
+
   async setRestartPolicy(name: string, restartPolicy: string): Promise<void> {
     await this.#write(`docker.setRestartPolicy ${name}`, () => {
       const container = this.boxes.get(name);

@@ -1,4 +1,6 @@
 import { dumpOf, readStage } from "../../backup/restore-stage.ts";
+import { saidBy } from "../../dumps/dump.ts";
+import type { Docker } from "../../docker/engine.ts";
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
@@ -9,21 +11,44 @@ import { isDatabaseElsewhere, postgresTarget } from "../../settings/postgres-tar
 type RestoreDatabase = Change & { readonly kind: "restore-database" };
 
 const DEADLINE_MS = 24 * 3_600_000;
+const ROLE_SQL =
+  "SELECT format('CREATE ROLE %I NOLOGIN', :'role') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role') \\gexec\n";
+
 /**
- * Roles that the dump names must be there first; no backup has their passwords. The dump comes by standard input: it is a file of the
- * machine, not of the container.
+ * Restores all of a dump, a file of this machine, into the empty database of a container, or nothing. Roles that the dump names must be
+ * there first; no backup has their passwords. Throws (`unhealthy`) if Postgres refuses it.
  */
-const SCRIPT = `set -e
-container=$1 user=$2 database=$3 dump=$4
-shift 4
-for role; do
-  docker exec --interactive "$container" psql --quiet --no-psqlrc --username="$user" --dbname="$database" --no-password \\
-    --set=ON_ERROR_STOP=1 --set=role="$role" <<'EOF'
-SELECT format('CREATE ROLE %I NOLOGIN', :'role') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role') \\gexec
-EOF
-done
-exec docker exec --interactive "$container" pg_restore --username="$user" --dbname="$database" --no-password \\
-  --single-transaction --exit-on-error <"$dump"`;
+export async function restoreDump(
+  docker: Pick<Docker, "runIn">,
+  given: {
+    readonly container: string;
+    readonly user: string;
+    readonly database: string;
+    readonly dump: string;
+    readonly roles: readonly string[];
+  },
+): Promise<void> {
+  const { container, user, database, dump, roles } = given;
+  const to = [`--username=${user}`, `--dbname=${database}`, "--no-password"];
+  const run = (argv: readonly string[], stdin: Parameters<Docker["runIn"]>[2]) =>
+    docker.runIn(container, argv, stdin, { timeoutMs: DEADLINE_MS });
+  try {
+    for (const role of roles) {
+      const psql = ["psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", `--set=role=${role}`, ...to];
+      await run(psql, { text: ROLE_SQL });
+    }
+    await run(["pg_restore", "--single-transaction", "--exit-on-error", ...to], { file: dump });
+  } catch (cause) {
+    if (!(cause instanceof OperatorError)) throw cause;
+    throw new OperatorError({
+      exit: "unhealthy",
+      what: "The database of the backup could not be restored. Nothing of it is in the new one.",
+      why: saidBy((cause.why ?? cause.what).split("\n")) ?? cause.what,
+      remedy: "Correct the cause, then run again: it goes on here.",
+      cause,
+    });
+  }
+}
 
 /** The database of a backup. It is restored in one transaction, so that there is all of it or nothing. */
 export function restoredDatabase(context: MasterContext): StepSpec<readonly string[], RestoreDatabase> {
@@ -64,20 +89,14 @@ export function restoredDatabase(context: MasterContext): StepSpec<readonly stri
       if (stage === null) return;
       const { user, database } = requireTarget(await readValues(host, context), context);
       report("restoring the database, in one transaction");
-      await host.system.runCommand(
-        [
-          "sh",
-          "-c",
-          SCRIPT,
-          "sh",
-          NAMES.postgres,
-          user,
-          database,
-          dumpOf(stage),
-          ...stage.manifest.database.roles,
-        ],
-        { timeoutMs: DEADLINE_MS },
-      );
+      const { roles } = stage.manifest.database;
+      await restoreDump(host.docker, {
+        container: NAMES.postgres,
+        user,
+        database,
+        dump: dumpOf(stage),
+        roles,
+      });
     },
 
     async verify(host) {
