@@ -6,7 +6,7 @@ import { createGzip } from "node:zlib";
 import { pack } from "tar-stream";
 import { messageOf, OperatorError } from "../errors.ts";
 import { codeOf, isAbsence } from "../machine/file-errors.ts";
-import { TEMPORARY_MARK, sync } from "../machine/file-writer.ts";
+import { removeLeftovers, sync, TEMPORARY_MARK } from "../machine/file-writer.ts";
 
 /** One file of the archive. */
 export interface BundleEntry {
@@ -42,6 +42,8 @@ export async function writeBundle(
     `.${basename(target)}${TEMPORARY_MARK}${process.pid}.${randomBytes(6).toString("hex")}`,
   );
   try {
+    // What a killed run left.
+    await removeLeftovers(target);
     const archive = pack();
     const file = await open(temporary, "wx", MODE);
     const written = pipeline(archive, createGzip(), file.createWriteStream({ flush: true }));

@@ -294,7 +294,7 @@ function temporaryName(path: string): string {
 }
 
 /** Removes temporaries next to the path whose process no longer exists. */
-async function removeLeftovers(path: string): Promise<void> {
+export async function removeLeftovers(path: string): Promise<void> {
   const prefix = `.${basename(path)}${TEMPORARY_MARK}`;
   for (const name of await readdir(dirname(path))) {
     if (!name.startsWith(prefix)) continue;

@@ -159,3 +159,14 @@ it("can be made of a machine without a node, and while Docker does not run", asy
   );
   expect((await unpack(path)).get("fula-node-doctor/logs/kubo.log")).toMatch(/^Not read: .*docker\.sock/);
 });
+
+it("removes what a killed run left, and not what another one still writes", async () => {
+  const { writeBundle } = await import("../../../src/doctor/bundle-file.ts");
+  const path = join(base, "bundle.tar.gz");
+  // No process has this number.
+  const left = `.bundle.tar.gz.fula-node-tmp.4194305.abc`;
+  const used = `.bundle.tar.gz.fula-node-tmp.${process.pid}.def`;
+  for (const name of [left, used]) writeFileSync(join(base, name), "half");
+  await writeBundle(path, Readable.from([{ name: "a.txt", text: "a" }]), new Date(0));
+  expect(readdirSync(base).toSorted()).toEqual([used, "bundle.tar.gz"]);
+});
