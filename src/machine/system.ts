@@ -27,6 +27,8 @@ export interface SystemReader {
   addresses(): readonly string[];
   /** True if this machine's DNS has an address for the name, false if it has none. Null if it does not answer in time. */
   isInDns(name: string, timeoutMs: number): Promise<boolean | null>;
+  /** The IPv6 addresses that this machine's DNS has for the name. Null if it does not answer in time. */
+  ipv6InDns(name: string, timeoutMs: number): Promise<readonly string[] | null>;
   /** The absolute path of a program on root's PATH, or null. */
   which(program: string): Promise<string | null>;
   /** Null if systemd does not know the unit, or systemd does not run. */
@@ -67,6 +69,7 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
     addresses: () =>
       Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address)),
     isInDns: (name, timeoutMs) => isInDns(name, timeoutMs),
+    ipv6InDns: (name, timeoutMs) => ipv6InDns(name, timeoutMs),
     which: (program) => findProgram(program, programs.PATH),
     unit: (name) => readUnit(name, programs),
     listeners: readListeners,
@@ -224,4 +227,22 @@ export async function isInDns(
   if (found.some((one) => one.status === "fulfilled" && one.value.length > 0)) return true;
   const isKnown = found.every((one) => one.status === "fulfilled" || NO_ADDRESS.has(codeOf(one.reason)));
   return isKnown ? false : null;
+}
+
+/** As isInDns, for addresses of IPv6 alone. */
+export async function ipv6InDns(
+  name: string,
+  timeoutMs: number,
+  servers?: readonly string[],
+): Promise<readonly string[] | null> {
+  const resolver = new Resolver({ timeout: timeoutMs, tries: 1 });
+  if (servers !== undefined) resolver.setServers(servers);
+  const timer = setTimeout(() => resolver.cancel(), timeoutMs);
+  try {
+    return await resolver.resolve6(name);
+  } catch (thrown) {
+    return NO_ADDRESS.has(codeOf(thrown)) ? [] : null;
+  } finally {
+    clearTimeout(timer);
+  }
 }

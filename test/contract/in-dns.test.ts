@@ -1,6 +1,6 @@
 import { createSocket, type Socket } from "node:dgram";
 import { afterEach, expect, it } from "vitest";
-import { isInDns } from "../../src/machine/system.ts";
+import { ipv6InDns, isInDns } from "../../src/machine/system.ts";
 
 const open: Socket[] = [];
 
@@ -42,4 +42,13 @@ it.each<[string, (type: number) => number | string | null, boolean | null]>([
   ["a server that is silent", () => null, null],
 ])("%s", async (_name, answer, expected) => {
   expect(await isInDns("m.example.org", 700, [await nameServer(answer)])).toBe(expected);
+});
+
+it.each<[string, (type: number) => number | string | null, readonly string[] | null]>([
+  ["a name that is not known has no IPv6 address", () => NOT_KNOWN, []],
+  ["a name with IPv4 alone has none", (type) => (type === A ? "192.0.2.7" : 0), []],
+  ["a server that refuses does not say", () => REFUSED, null],
+  ["a silent one does not say", () => null, null],
+])("%s", async (_name, answer, expected) => {
+  expect(await ipv6InDns("m.example.org", 700, [await nameServer(answer)])).toEqual(expected);
 });

@@ -35,6 +35,7 @@ export class FakeSystem implements System {
     throw new OperatorError({ exit: "unhealthy", what: `${argv[0]} is not there.` });
   };
   /** What the name servers say of a name. */
+  ipv6: readonly string[] | null = [];
   onDns: (name: string) => boolean | null = () => true;
   /** Why `tryProgram` fails; null if it works. */
   onTry: (argv: readonly string[]) => string | null = () => null;
@@ -73,6 +74,11 @@ export class FakeSystem implements System {
   async isInDns(name: string): Promise<boolean | null> {
     this.#gate.look();
     return this.onDns(name);
+  }
+
+  async ipv6InDns(): Promise<readonly string[] | null> {
+    this.#gate.look();
+    return this.ipv6;
   }
 
   async which(program: string): Promise<string | null> {

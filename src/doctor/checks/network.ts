@@ -184,6 +184,33 @@ export const names: DoctorCheck = {
   },
 };
 
+/** Who has IPv6 tries it first: a name that leads to another machine by IPv6 fails for some clients only. */
+export const ipv6: DoctorCheck = {
+  id: "ipv6",
+  title: "a name of this machine whose IPv6 address is not here",
+  fine: "the name of this machine has no IPv6 address that is not here",
+
+  async look({ host, kind, values }) {
+    const name = values("PUBLIC_HOST") ?? "";
+    if (kind !== "master" || name === "" || isIP(name) !== 0) return null;
+    const found = await host.system.ipv6InDns(name, DNS_MS);
+    // Whether DNS knows the name is asked where the edge is judged.
+    if (found === null) return [];
+    const here = host.system.addresses();
+    const away = found.filter((address) => !here.includes(address));
+    if (away.length === 0) return [];
+    return [
+      {
+        // A proxy may stand in front of the operator's own certificate.
+        severity: (values("EDGE_TLS") ?? "acme") === "acme" ? "warning" : "note",
+        what: `DNS has the IPv6 address ${away.join(", ")} for ${name}, and this machine does not have it`,
+        evidence: { "addresses here": here.filter((one) => isIP(one) === 6).join(", ") || "none of IPv6" },
+        remedy: `Give this machine that address, or remove the AAAA record of ${name}`,
+      },
+    ];
+  },
+};
+
 /** The processes that listen for a port that Docker publishes. */
 const PUBLISHERS: ReadonlySet<string | null> = new Set(["docker-proxy", "dockerd"]);
 

@@ -39,7 +39,7 @@ describe("doctor on a whole master", () => {
 
   it("makes every check of its own and of the preflight once", async () => {
     const ids = (await afterChange(() => {})).findings.map(({ id }) => id);
-    const notHere = new Set(["firewall", "memory-left", "published-ports", "docker-rules"]);
+    const notHere = new Set(["ipv6", "firewall", "memory-left", "published-ports", "docker-rules"]);
     for (const { id } of DOCTOR_CHECKS) expect(ids.includes(id), id).toBe(!notHere.has(id));
     for (const { id } of MASTER_CHECKS)
       expect(ids.includes(`preflight-${id}`), id).toBe(!["compose"].includes(id));
@@ -340,6 +340,23 @@ test("names in the settings that DNS does not know, or that nobody answers for",
   expect((await elsewhere(false)).wrong.get("dns")).toMatch(/^error: DNS does not know api.example.org/);
   expect((await elsewhere(null)).wrong.get("dns")).toMatch(/^unknown: the name servers do not answer/);
   expect((await elsewhere(true)).wrong.get("dns")).toBeUndefined();
+});
+
+test("a name whose IPv6 address is another machine's", async () => {
+  const published = (ipv6: readonly string[] | null, more = "") =>
+    afterChange((host) => {
+      const saved = host.files.textOf(LAYOUT.envFile);
+      host.files.put(LAYOUT.envFile, `${saved}PUBLIC_HOST=m.example.org\n${more}`, 0o600);
+      host.system.facts.addresses = ["192.0.2.7", "2001:db8::7"];
+      host.system.ipv6 = ipv6;
+    });
+  expect((await published(["2001:db8::9"])).wrong.get("ipv6")).toMatch(
+    /^warning: DNS has the IPv6 address 2001:db8::9 for m.example.org/,
+  );
+  expect((await published(["2001:db8::9"], "EDGE_TLS=internal\n")).wrong.get("ipv6")).toMatch(/^note: /);
+  expect((await published(["2001:db8::7"])).wrong.get("ipv6")).toBeUndefined();
+  expect((await published([])).wrong.get("ipv6")).toBeUndefined();
+  expect((await published(null)).wrong.get("ipv6")).toBeUndefined();
 });
 
 test("what does not answer in time is unknown, and delays nothing else", async () => {
