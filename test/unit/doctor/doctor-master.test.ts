@@ -343,20 +343,20 @@ test("names in the settings that DNS does not know, or that nobody answers for",
 });
 
 test("a name whose IPv6 address is another machine's", async () => {
-  const published = (ipv6: readonly string[] | null, more = "") =>
+  const withIpv6 = (ipv6: readonly string[] | null, more = "") =>
     afterChange((host) => {
       const saved = host.files.textOf(LAYOUT.envFile);
       host.files.put(LAYOUT.envFile, `${saved}PUBLIC_HOST=m.example.org\n${more}`, 0o600);
       host.system.facts.addresses = ["192.0.2.7", "2001:db8::7"];
       host.system.ipv6 = ipv6;
     });
-  expect((await published(["2001:db8::9"])).wrong.get("ipv6")).toMatch(
+  expect((await withIpv6(["2001:db8::9"])).wrong.get("ipv6")).toMatch(
     /^warning: DNS has the IPv6 address 2001:db8::9 for m.example.org/,
   );
-  expect((await published(["2001:db8::9"], "EDGE_TLS=internal\n")).wrong.get("ipv6")).toMatch(/^note: /);
-  expect((await published(["2001:db8::7"])).wrong.get("ipv6")).toBeUndefined();
-  expect((await published([])).wrong.get("ipv6")).toBeUndefined();
-  expect((await published(null)).wrong.get("ipv6")).toBeUndefined();
+  expect((await withIpv6(["2001:db8::9"], "EDGE_TLS=internal\n")).wrong.get("ipv6")).toMatch(/^note: /);
+  expect((await withIpv6(["2001:db8::7"])).wrong.get("ipv6")).toBeUndefined();
+  expect((await withIpv6([])).wrong.get("ipv6")).toBeUndefined();
+  expect((await withIpv6(null)).wrong.get("ipv6")).toBeUndefined();
 });
 
 test("what does not answer in time is unknown, and delays nothing else", async () => {
