@@ -1,12 +1,13 @@
 import { chmod, chown, copyFile, constants, lstat, mkdir, readdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { codeOf, fileError } from "../machine/file-errors.ts";
 import { type Files, makeDirectories, replacing, sync } from "../machine/file-writer.ts";
 import type { FileReader } from "../machine/file-reader.ts";
 import { type BackupManifest, FIRST_ENTRY, parseBackupManifest } from "./backup-manifest.ts";
 import type { Opener } from "./encryption.ts";
 import { PLACES } from "./node-files.ts";
-import { DUMP_FILE, unpackArchive } from "./unpack.ts";
+import { masterLayout } from "../settings/layout.ts";
+import { DUMP_FILE, partialOf, unpackArchive } from "./unpack.ts";
 
 /** A backup that is unpacked on the machine that becomes its master, until the master has all of it. It is there only meanwhile. */
 export interface Stage {
@@ -18,8 +19,6 @@ export interface Stage {
   readonly isPlaced: boolean;
 }
 
-/** Below the base directory, so that it is on the disk of the master. */
-const DIRECTORY = "from-backup";
 const ARCHIVE = "archive.txt";
 const PLACED = "placed.txt";
 /** Where a writer of ours is when the backup does not say it. */
@@ -27,7 +26,12 @@ const WRITER_DIR = "/opt/fula-writer";
 
 /** Where a restore into this base directory keeps what it has unpacked. */
 export function stageOf(baseDir: string): string {
-  return `${baseDir}/${DIRECTORY}`;
+  return masterLayout(baseDir).fromBackupDir;
+}
+
+/** True if a run was ended while it verified or unpacked a backup for this base directory: nothing is in place yet. */
+export async function isUnpacking(files: FileReader, baseDir: string): Promise<boolean> {
+  return (await files.stat(partialOf(stageOf(baseDir)))) !== null;
 }
 
 /** The database in a stage, as pg_restore reads it. */
@@ -59,10 +63,18 @@ export async function unpackStage(
   baseDir: string,
   { files }: { readonly files: Files },
 ): Promise<void> {
+  const partial = partialOf(stageOf(baseDir));
   await makeDirectories(baseDir, 0o755);
-  await unpackArchive(file, opener, stageOf(baseDir), (path) => files.space(path), [
-    { name: ARCHIVE, text: `${file.slice(file.lastIndexOf("/") + 1)}\n` },
-  ]);
+  // From here on, a join without the flag would make a new master where the old one is wanted.
+  await files.makeDirectory(partial, { mode: 0o700 });
+  try {
+    await unpackArchive(file, opener, stageOf(baseDir), (path) => files.space(path), [
+      { name: ARCHIVE, text: `${basename(file)}\n` },
+    ]);
+  } catch (thrown) {
+    await files.remove(partial);
+    throw thrown;
+  }
 }
 
 /** Puts the files of a stage where they belong, with their owners and modes, and marks the stage. Safe to repeat. */

@@ -24,6 +24,11 @@ export function verifyArchive(file: string, opener: Opener): Promise<ReadArchive
   });
 }
 
+/** Where an archive is unpacked before all of it is there. */
+export function partialOf(directory: string): string {
+  return join(dirname(directory), `.${basename(directory)}.backup-partial`);
+}
+
 /** Ends the reading of an archive of which enough is known. */
 class Enough extends Error {}
 
@@ -75,7 +80,7 @@ export async function unpackArchive(
       what: `The disk of ${directory} has ${decimalBytes(freeBytes)} free, and the backup needs ${decimalBytes(bytes + SPACE_MORE_BYTES)}.`,
       remedy: "Free some space there, or give another directory.",
     });
-  const hidden = join(dirname(directory), `.${basename(directory)}.backup-partial`);
+  const hidden = partialOf(directory);
   try {
     await rm(hidden, { recursive: true, force: true });
     await mkdir(hidden, { mode: 0o700 });

@@ -96,6 +96,8 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   postgresTlsDir: "keys",
   // It stays as long as the CA that it describes.
   edgeKnown: "data",
+  // It has what was not put in place yet.
+  fromBackupDir: "settings",
 };
 
 /** The entries of a master's base directory. */
@@ -118,11 +120,14 @@ export function writerPolicy(names: readonly string[]): CleanupPolicy {
   ]);
 }
 
+/** A backup that a killed run had begun to unpack. Nothing of it is in place yet. */
+const UNPACKING = /^\.from-backup\.backup-partial$/;
+
 /** What a leave does with one entry; null for one that is not ours. */
 export function cleanupOf(name: string, policy: CleanupPolicy): Cleanup | null {
   const cleanup = policy.get(name);
   if (cleanup !== undefined) return cleanup;
-  if (isTemporary(name) || DRILL_DIRECTORY.test(name)) return "remove";
+  if (isTemporary(name) || DRILL_DIRECTORY.test(name) || UNPACKING.test(name)) return "remove";
   const backup = /^(.+)\.[0-9a-f]{12}\.old$/.exec(name)?.[1];
   if (backup !== undefined && policy.get(backup) === "remove-if-marked") return "remove-if-marked";
   const rotated = /^(.+)\.[0-9]+(?:\.gz)?$/.exec(name)?.[1];

@@ -51,6 +51,8 @@ export interface MasterLayout extends StorageLayout {
   readonly postgresTlsDir: string;
   /** The address and the CA of the edge that invites contain. */
   readonly edgeKnown: string;
+  /** A backup that is unpacked, while the machine becomes its master. It exists only meanwhile. */
+  readonly fromBackupDir: string;
 }
 
 /** The files in the directory that Postgres reads for its TLS: `server` in `postgresTlsDir`. */
@@ -160,6 +162,7 @@ export function masterLayout(baseDir: string): MasterLayout {
     edgeDir: `${baseDir}/edge`,
     postgresTlsDir: `${baseDir}/postgres-tls`,
     edgeKnown: `${baseDir}/edge-known.json`,
+    fromBackupDir: `${baseDir}/from-backup`,
   };
 }
 

@@ -3,8 +3,15 @@ import gt from "semver/functions/gt.js";
 import valid from "semver/functions/valid.js";
 import type { BackupManifest } from "../../backup/backup-manifest.ts";
 import type { Opener } from "../../backup/encryption.ts";
-import { placeStage, readStage, type Stage, stageOf, unpackStage } from "../../backup/restore-stage.ts";
-import { previewArchive } from "../../backup/unpack.ts";
+import {
+  isUnpacking,
+  placeStage,
+  readStage,
+  type Stage,
+  stageOf,
+  unpackStage,
+} from "../../backup/restore-stage.ts";
+import { partialOf, previewArchive } from "../../backup/unpack.ts";
 import { openJournal } from "../../engine/journal.ts";
 import { run, type RunOutcome } from "../../engine/run.ts";
 import type { Change, StepSpec } from "../../engine/step.ts";
@@ -49,7 +56,10 @@ export async function beginRestore(
   const file = flags.fromBackup;
   if (file === undefined && host.system.uid() !== 0) return null;
   const before = await readStage(host.files, baseDir);
-  if (file === undefined && before === null) return null;
+  if (file === undefined && before === null) {
+    if (await isUnpacking(host.files, baseDir)) throw wasCutOff(baseDir);
+    return null;
+  }
   requireRoot(host, "a backup has secrets and files of several users");
   const { ofBackup, others } = splitBackupKeys(flags.setFile ?? []);
   if (before !== null && file !== undefined && basename(file) !== before.archive) throw isAnother(before);
@@ -242,5 +252,14 @@ function isAnother({ directory, archive }: Stage): OperatorError {
     exit: "foreign",
     what: `Another backup is being restored here: ${archive}.`,
     remedy: `Finish it: fula-node join-as-master. Its files are in ${directory}.`,
+  });
+}
+
+function wasCutOff(baseDir: string): OperatorError {
+  return new OperatorError({
+    exit: "interrupted",
+    what: "A restore from a backup was ended here before all of it was unpacked. Nothing of it is in place yet.",
+    why: "Without it, this machine would become a new master, with new secrets.",
+    remedy: `Run again with --from-backup FILE. Or, if it is not wanted any more: rm -r ${partialOf(stageOf(baseDir))}`,
   });
 }

@@ -229,6 +229,15 @@ describe("a restore", () => {
     expect(host.writes.length).toBe(before);
   });
 
+  it("that was ended while it unpacked is not taken for a first join", async () => {
+    host.files.put(`${LAYOUT.baseDir}/.from-backup.backup-partial/base/.env`, "A=1\n");
+    await expect(begin({ fromBackup: undefined })).rejects.toMatchObject({
+      exit: "interrupted",
+      remedy: expect.stringContaining("--from-backup FILE") as string,
+    });
+    expect(await begin({ dryRun: true })).not.toBeNull();
+  });
+
   it("goes on only with the backup that it began with", async () => {
     host.files.put(`${LAYOUT.baseDir}/from-backup/manifest.json`, JSON.stringify(manifestOf()));
     host.files.put(`${LAYOUT.baseDir}/from-backup/archive.txt`, "another.age\n");
