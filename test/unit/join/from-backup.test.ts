@@ -10,7 +10,7 @@ import { splitBackupKeys } from "../../../src/join/from-backup/backup-key.ts";
 import { beginRestore } from "../../../src/join/from-backup/begin-restore.ts";
 import { requireOldMachineGone } from "../../../src/join/from-backup/old-machine.ts";
 import type { JoinFlags } from "../../../src/join/join-run.ts";
-import { LAYOUT } from "../../support/master-boxes.ts";
+import { type MasterLayout, masterLayout } from "../../../src/settings/layout.ts";
 import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
 
 const ID = "0123456789abcdef0123456789abcdef";
@@ -53,6 +53,8 @@ function manifestOf(more: Partial<BackupManifest> = {}): BackupManifest {
 }
 
 let directory: string;
+/** Not /opt: what must not be written would be written to the disk of this machine. */
+let layout: MasterLayout;
 let archive: string;
 let identityFile: string;
 let recipient: string;
@@ -85,6 +87,7 @@ async function writeArchive(name: string, manifest: BackupManifest): Promise<str
 
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), "fula-from-backup-"));
+  layout = masterLayout(join(directory, "opt"));
   const identity = await generateX25519Identity();
   recipient = await identityToRecipient(identity);
   archive = await writeArchive("one.age", manifestOf());
@@ -104,7 +107,7 @@ function begin(flags: { [Key in keyof JoinFlags]?: JoinFlags[Key] | undefined } 
     oldMachineIsOff: "old-box",
     ...flags,
   };
-  return beginRestore(worldOf(host), { flags: whole as JoinFlags, layout: LAYOUT, since: "now" });
+  return beginRestore(worldOf(host), { flags: whole as JoinFlags, layout, since: "now" });
 }
 
 describe("the old machine", () => {
@@ -180,7 +183,7 @@ describe("the old machine", () => {
 
 describe("a restore", () => {
   it("is not begun without the flag, and needs root with it", async () => {
-    expect(await beginRestore(worldOf(host), { flags: FLAGS, layout: LAYOUT, since: "now" })).toBeNull();
+    expect(await beginRestore(worldOf(host), { flags: FLAGS, layout, since: "now" })).toBeNull();
     host.system.uid = () => 1000;
     await expect(begin()).rejects.toMatchObject({ exit: "preflight" });
   });
@@ -213,8 +216,8 @@ describe("a restore", () => {
   });
 
   it.each([
-    ["settings", () => host.files.put(LAYOUT.envFile, "CLUSTERNAME=here\n"), "of the pool here"],
-    ["a key", () => host.files.put(LAYOUT.signingKey, "x"), LAYOUT.signingKey],
+    ["settings", () => host.files.put(layout.envFile, "CLUSTERNAME=here\n"), "of the pool here"],
+    ["a key", () => host.files.put(layout.signingKey, "x"), "snapshot-ed25519.pem"],
     ["a writer", () => host.files.put("/opt/fula-writer/kubo/config", "{}"), "files in /opt/fula-writer"],
     ["a container", () => host.docker.putContainer("ipfs_host"), "the container ipfs_host"],
   ])("refuses a machine that has %s, and writes nothing", async (_what, put, text) => {
@@ -230,7 +233,7 @@ describe("a restore", () => {
   });
 
   it("that was ended while it unpacked is not taken for a first join", async () => {
-    host.files.put(`${LAYOUT.baseDir}/.from-backup.backup-partial/base/.env`, "A=1\n");
+    host.files.put(`${layout.baseDir}/.from-backup.backup-partial/base/.env`, "A=1\n");
     await expect(begin({ fromBackup: undefined })).rejects.toMatchObject({
       exit: "interrupted",
       remedy: expect.stringContaining("--from-backup FILE") as string,
@@ -239,9 +242,9 @@ describe("a restore", () => {
   });
 
   it("goes on only with the backup that it began with", async () => {
-    host.files.put(`${LAYOUT.baseDir}/from-backup/manifest.json`, JSON.stringify(manifestOf()));
-    host.files.put(`${LAYOUT.baseDir}/from-backup/archive.txt`, "another.age\n");
-    host.files.put(`${LAYOUT.baseDir}/from-backup/placed.txt`, "");
+    host.files.put(`${layout.baseDir}/from-backup/manifest.json`, JSON.stringify(manifestOf()));
+    host.files.put(`${layout.baseDir}/from-backup/archive.txt`, "another.age\n");
+    host.files.put(`${layout.baseDir}/from-backup/placed.txt`, "");
     await expect(begin()).rejects.toMatchObject({
       exit: "foreign",
       what: expect.stringContaining("another.age") as string,
