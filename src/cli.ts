@@ -2,6 +2,7 @@ import type { OnOutputLost, ProcessContext } from "./main.ts";
 
 declare const FULA_NODE_VERSION: string;
 
+hideX25519Warning();
 const output = watchOutput();
 const asksVersionOnly = process.argv.length === 3 && ["--version", "-V"].includes(process.argv[2] ?? "");
 if (asksVersionOnly) process.stdout.write(`${FULA_NODE_VERSION}\n`);
@@ -13,6 +14,14 @@ else {
     version: FULA_NODE_VERSION,
     exit: (exitCode) => process.exit(exitCode),
   });
+}
+
+/** Node.js 20 calls X25519 of Web Crypto, with which backups are encrypted, experimental, in each run and in cron's logs. */
+function hideX25519Warning(): void {
+  const warn = process.emitWarning.bind(process) as (...given: readonly unknown[]) => void;
+  process.emitWarning = (warning: string | Error, ...more: readonly unknown[]): void => {
+    if (!String(warning).includes("X25519")) warn(warning, ...more);
+  };
 }
 
 /**

@@ -82,7 +82,8 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
       return await makeBackup(world, master, { directory, locked });
     };
     const isRegular = directory === master.values("BACKUP_DIR");
-    const made = isRegular ? await keepRecord(world, master, run) : await run();
+    const keep = Number(master.values("BACKUP_KEEP"));
+    const made = isRegular ? await keepRecord(world, master, keep, run) : await run();
     const ms = host.clock.monotonicMs() - from;
     reporter.result({ data: { verb: VERB, ...made, durationMs: ms }, lines: linesOfMade(made, ms) });
     return "ok";
@@ -91,11 +92,20 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
   }
 }
 
-/** A backup to BACKUP_DIR with its record, as cron makes it. Needs the lock of the node. Returns its path. */
-export async function backUpRegularly(world: World, baseDir: string): Promise<string> {
+/** A backup with its record, as cron makes it. Needs the lock of the node. Returns its path. */
+export async function backUpRegularly(
+  world: World,
+  baseDir: string,
+  {
+    directory,
+    recipient,
+    keep,
+  }: { readonly directory: string; readonly recipient: string; readonly keep: number },
+): Promise<string> {
   const master = await readInstalledMaster(world, baseDir);
-  const target = chooseTarget(master, undefined, null);
-  return (await keepRecord(world, master, () => makeBackup(world, master, target))).path;
+  const recipients = requireRecipients(recipient, "BACKUP_RECIPIENT");
+  const make = () => makeBackup(world, master, { directory, locked: { kind: "recipients", recipients } });
+  return (await keepRecord(world, master, keep, make)).path;
 }
 
 /** Flags come before BACKUP_DIR and BACKUP_RECIPIENT. Throws (`usage`) if neither says where, or for whom. */
@@ -126,10 +136,11 @@ function chooseTarget(
   });
 }
 
-/** Records a run for `status`, and what it made; then removes the good ones that are older than the newest BACKUP_KEEP. */
+/** Records a run for `status`, and what it made; then removes the good ones that are older than the newest `keep`. */
 async function keepRecord(
   world: World,
   { layout, values }: InstalledMaster,
+  keep: number,
   run: () => Promise<MadeBackup>,
 ): Promise<MadeBackup> {
   const { host, reporter } = world;
@@ -148,7 +159,7 @@ async function keepRecord(
     const save = (backups: readonly RecordedBackup[]) =>
       host.files.writeAtomic(layout.backupRecord, renderBackupRecord(backups), { mode: 0o600 });
     await save([...before.filter((other) => other.name !== name), newest]);
-    const kept = await keepGood(dirname(path), before, newest, Number(values("BACKUP_KEEP")));
+    const kept = await keepGood(dirname(path), before, newest, keep);
     await save(kept.backups);
     for (const bad of kept.damaged)
       reporter.listen({

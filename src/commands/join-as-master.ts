@@ -29,9 +29,8 @@ import {
   type MasterLayout,
   NAMES,
 } from "../settings/layout.ts";
-import { isDatabaseElsewhere, postgresBindOf } from "../settings/postgres-target.ts";
-import { readEnvFile } from "../settings/context.ts";
-import { savedValue, type Settings } from "../settings/settings.ts";
+import { backupsOf } from "../settings/master.ts";
+import type { Settings } from "../settings/settings.ts";
 import { upgradeBackup, type UpgradeBackup, WITHOUT_BACKUP } from "../steps/master/upgrade-backup.ts";
 import type { World } from "../world.ts";
 
@@ -78,7 +77,7 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
           imagesArchive: flags.images ?? null,
           adopt: flags.adopt,
         });
-        const backup = await upgradeBackupOf(world, layout, flags.withoutBackup === true);
+        const backup = upgradeBackupOf(world, layout, settings, flags.withoutBackup === true);
         return {
           steps: steps.toSpliced(
             steps.findIndex(({ id }) => id === "cli"),
@@ -106,13 +105,8 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
       ...(stage === null
         ? []
         : ([["Lost is what came after the backup of:", stage.manifest.created_at]] as const)),
-      [
-        "Keep a copy off this box:",
-        [
-          ...(await findKeepsakes(world.host, layout, desired.settings)),
-          ...(edge === null ? [] : [EDGE_DATA]),
-        ].join(", "),
-      ],
+      ...keepsOf(desired.settings, here),
+      ...(edge === null ? [] : ([["No backup has, keep a copy:", EDGE_DATA]] as const)),
       ["Let others join:", `fula-node invite create --name NAME${url}${here}`],
       ["See how it stands:", `fula-node status${here}`],
       ["fula-node is installed as:", `node ${cliCurrent}/bin/fula-node.js`],
@@ -138,18 +132,21 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
   }
 }
 
-/** What is installed says whether and where it is backed up: the settings that this run changes are not there yet. */
-async function upgradeBackupOf(
+/** Where this run says that backups go: the version that is installed may not know backups. */
+function upgradeBackupOf(
   world: World,
   layout: MasterLayout,
+  settings: Settings,
   isWithout: boolean,
-): Promise<UpgradeBackup> {
-  const installed = await readEnvFile(world.host, layout.envFile);
-  const directory = savedValue(installed, "BACKUP_DIR");
-  const isConfigured = directory !== undefined && savedValue(installed, "BACKUP_RECIPIENT") !== undefined;
+): UpgradeBackup {
+  const backups = backupsOf((key) => settings.get(key)?.value);
+  if (backups === null || isWithout)
+    return { directory: null, make: () => Promise.reject(new TypeError("no backup is configured")) };
+  const keep = Number(settings.get("BACKUP_KEEP")?.value);
   return {
-    directory: isConfigured && !isWithout ? directory : null,
-    make: async () => (await import("./backup.ts")).backUpRegularly(world, layout.baseDir),
+    directory: backups.directory,
+    make: async () =>
+      (await import("./backup.ts")).backUpRegularly(world, layout.baseDir, { ...backups, keep }),
   };
 }
 
@@ -205,29 +202,9 @@ async function findLost(
   return state === "ok" ? [] : [`Left to do: the snapshots: ${sentence} (fula-node status).`];
 }
 
-/** What nobody can make again, as far as it is on this machine. docs/master.md#backup says why, for each. */
-async function findKeepsakes(
-  { files }: Pick<World["host"], "files">,
-  layout: MasterLayout,
-  settings: Settings,
-): Promise<readonly string[]> {
-  const values = (key: string) => settings.get(key)?.value;
-  const writerDir = values("WRITER_DIR") ?? "";
-  const paths = [
-    layout.envFile,
-    layout.signingKey,
-    layout.verifyingKey,
-    layout.snapshotsDir,
-    layout.snapshotMemory,
-    `${writerDir}/ipfs-cluster/identity.json`,
-    `${writerDir}/kubo/config`,
-    // Without them, every other master needs a new invite once the database has another certificate.
-    ...(postgresBindOf(values) === null
-      ? []
-      : [`${layout.postgresTlsDir}/ca.key`, `${layout.postgresTlsDir}/ca.pem`]),
-  ];
-  const found = await Promise.all(
-    paths.map(async (path) => ((await files.stat(path)) === null ? [] : [path])),
-  );
-  return [...found.flat(), ...(isDatabaseElsewhere(values) ? [] : ["a dump of the database"])];
+/** How what nobody can make again gets off this machine. */
+function keepsOf(settings: Settings, here: string): readonly NextStep[] {
+  const backups = backupsOf((key) => settings.get(key)?.value);
+  if (backups !== null) return [["Backed up every night to:", backups.directory]];
+  return [["Keep a copy off this box:", `fula-node backup create --to DIR --recipient age1...${here}`]];
 }

@@ -42,7 +42,8 @@ export async function logs(names: readonly string[], flags: LogFlags, world: Wor
   };
   const query = { since, lines, follow: flags.follow, signal: stop, missing };
   for await (const line of readLogs(sources, { host: world.host, openLogFile }, query))
-    write(flags.json === true ? jsonOf(line, redact) : textOf(line, width, redact));
+    if (flags.json === true || line.text.trim() !== "")
+      write(flags.json === true ? jsonOf(line, redact) : textOf(line, width, redact));
   await reporter.close();
   return "ok";
 }
@@ -53,7 +54,7 @@ function jsonOf({ atMs, source, text }: LogLine, redact: Redact): string {
 
 function textOf({ atMs, source, text }: LogLine, width: number, redact: Redact): string {
   const at = new Date(atMs).toISOString();
-  return `${at} ${source.padEnd(width)} ${visible(redact(text), { oneLine: true })}\n`;
+  return `${at} ${source.padEnd(width)} ${visible(redact(text).replaceAll("\t", "  "), { oneLine: true })}\n`;
 }
 
 const UNITS_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;

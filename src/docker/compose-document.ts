@@ -80,11 +80,14 @@ function at(map: { readonly [key: string]: ComposeValue }, key: string): Compose
   return Object.hasOwn(map, key) ? map[key] : undefined;
 }
 
+/** Fits a line of the plan: the rest of a long value would say no more. */
+const MAX_SHOWN = 56;
+
 /** Never prints an environment: somebody may have written secrets into it by hand. */
 function show(value: ComposeValue, path: Path): string {
   if (path.includes("environment") || isMap(value)) return "a different value (not shown)";
   const text = JSON.stringify(value);
-  return text.length <= 200 ? text : `${text.slice(0, 200)}...`;
+  return text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN)}...`;
 }
 
 /** The label that names the step which created a service, volume or network. */

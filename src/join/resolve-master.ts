@@ -219,6 +219,13 @@ async function requiredProblems(
       remedy: "Pass --set-file POSTGRES_PASSWORD=PATH, or write it into .env.",
     });
   }
+  const [directory, recipient] = ["BACKUP_DIR", "BACKUP_RECIPIENT"].map((key) => settings.has(key));
+  if (directory !== recipient)
+    problems.push({
+      subject: directory === true ? "BACKUP_RECIPIENT" : "BACKUP_DIR",
+      what: `${directory === true ? "BACKUP_DIR is set, and BACKUP_RECIPIENT" : "BACKUP_RECIPIENT is set, and BACKUP_DIR"} is missing: no backup would be made.`,
+      remedy: "Set both, or none. docs/backup.md says how to make a key.",
+    });
   const command = settings.get("ALERT_COMMAND")?.value;
   const whyNot = command === undefined ? null : await refusalOf(host.files, command);
   if (whyNot !== null) {

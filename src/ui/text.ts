@@ -138,9 +138,15 @@ function planRows(item: PlanItem): readonly string[] {
   if (isBlocked(item))
     return [...planRow("!", "blocked", `${step}: ${why}`), ...planRow(" ", "", remedy ?? "")];
   if (changes.length === 0) return [];
-  const settingRows = settings.flatMap((line) =>
-    planRow(state === "absent" ? "+" : "~", "setting", shortenCertificates(line)),
-  );
+  const kept = settings.flatMap((line) => KEPT_DEFAULT.exec(line)?.[1] ?? []);
+  const settingRows = [
+    ...settings
+      .filter((line) => !KEPT_DEFAULT.test(line))
+      .flatMap((line) => planRow(state === "absent" ? "+" : "~", "setting", shortenCertificates(line))),
+    ...(kept.length === 0
+      ? []
+      : planRow("~", "setting", `no longer saved, the value stays: ${kept.join(", ")}`)),
+  ];
   if (state === "absent")
     return [
       ...changes.flatMap(({ summary }) => {
@@ -162,6 +168,9 @@ function planRows(item: PlanItem): readonly string[] {
   ];
 }
 
+/** A default that `.env` has no more, and that is still the same. */
+const KEPT_DEFAULT = /^(\S+) (.+) -> \2 \(default released\)$/s;
+
 /** A foreign thing has a remedy in the plan unless `--adopt` takes it over. */
 function isBlocked({ state, remedy }: PlanItem): boolean {
   return state === "foreign" && remedy !== undefined;
@@ -176,6 +185,7 @@ const VERBS: ReadonlyMap<string, string> = new Map([
   ...["announce", "build", "create", "install", "load", "migrate", "point", "pull", "record", "start"].map(
     (verb) => [verb, verb] as const,
   ),
+  ["go", "go"],
   ["take", "take"],
   ["make", "create"],
   ["write", "create"],

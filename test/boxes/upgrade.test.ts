@@ -178,7 +178,11 @@ describe.skipIf(skipped !== undefined)("a pool that release 0.1.0 made", () => {
         expect.arrayContaining(["KEEP", "KUBO_IMAGE", "NODE_BASE_IMAGE", "WEBUI_PORT"]),
       );
       for (const [key] of released)
-        expect(text).toMatch(new RegExp(`~ setting ${key} \\S+ -> \\S+ \\(default released\\)`));
+        expect(text).toMatch(
+          new RegExp(
+            `~ setting (?:${key} \\S+ -> \\S+ \\(default released\\)|no longer saved, [^:]+: [\\w, ]*\\b${key}\\b)`,
+          ),
+        );
       const warnings = stderrOf(shown);
       expect(warnings).toContain("Other users can log in to this machine: anna.");
       expect(warnings).toContain("AUTO_UPDATE");

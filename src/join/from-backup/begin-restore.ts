@@ -89,7 +89,11 @@ export async function beginRestore(
       consents: new Set(),
     });
     if (dryRun)
-      reporter.note("  What comes after is planned with the settings in the backup, once they are in place.");
+      for (const line of [
+        "  What comes after is planned once these settings are in place. A run without",
+        "  --dry-run also asks whether the old machine is off, if nothing here knows it.",
+      ])
+        reporter.note(line);
   }
   const hasWriter = begun.manifest.peers.cluster !== null;
   const { fromBackup: _file, oldMachineIsOff: _name, ...rest } = flags;

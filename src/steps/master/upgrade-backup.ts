@@ -23,7 +23,7 @@ export function upgradeBackup(
 ): StepSpec<string | null, BackupChange> {
   return {
     id: "upgrade-backup",
-    title: "backup before the upgrade",
+    title: directory === null ? "upgrade without a backup" : "backup before the upgrade",
     touches: "Before an upgrade, makes a backup in `BACKUP_DIR`.",
 
     async probe({ files }): Promise<Finding<string | null>> {
@@ -37,7 +37,7 @@ export function upgradeBackup(
         question: `Upgrade from ${current} to ${version} without a backup?`,
         byDefault: false,
         explicit: true,
-        remedy: `Set BACKUP_DIR and BACKUP_RECIPIENT with the installed version, or make a backup of your own. Then: join-as-master ${WITHOUT_BACKUP}`,
+        remedy: `Have one made: --set BACKUP_DIR=DIR --set BACKUP_RECIPIENT=age1... (docs/backup.md#a-key). Or go without: ${WITHOUT_BACKUP}`,
       };
       return { state: "absent", seen: current, evidence, consent };
     },
@@ -46,7 +46,7 @@ export function upgradeBackup(
       if (from === null) return [];
       if (directory !== null)
         return [{ kind: "back-up", summary: `back up to ${directory}, before the upgrade from ${from}` }];
-      return [{ kind: "go-without", summary: `upgrade from ${from} without a backup` }];
+      return [{ kind: "go-without", summary: `go without a backup before the upgrade from ${from}` }];
     },
 
     async apply({ kind }, _host, report) {

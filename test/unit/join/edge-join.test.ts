@@ -72,29 +72,22 @@ describe("the end of a join with an edge", () => {
   it("says nothing of an edge that others can use, and names its volume among what to keep a copy of", async () => {
     const text = await joinOn(box(), [HOST]);
     expect(text).not.toContain("The edge of this master:");
-    expect(text).toMatch(
-      /Keep a copy off this box: \S+\.env, .*snapshot-ed25519\.pem, .*snapshots, a dump of the database, the volume fula-master_edge-data /,
-    );
+    expect(text).toContain("No backup has, keep a copy: the volume fula-master_edge-data ");
     expect(await joinOn(new FakeStorage(), [])).not.toContain("edge-data");
   });
 
-  it("names the writer's identity among what to keep a copy of, if it is on this machine", async () => {
-    const host = new FakeStorage();
-    await joinOn(host, []);
-    const identity = "/opt/fula-writer/ipfs-cluster/identity.json";
-    host.files.put(identity, "{}");
-    expect(await joinOn(host, ["REPL_MIN=1"])).toMatch(
-      new RegExp(`Keep a copy off this box: .*snapshots, ${identity}, a dump of the database `),
+  it("says how a copy gets off the machine, or where backups go", async () => {
+    expect(await joinOn(new FakeStorage(), [])).toContain(
+      "Keep a copy off this box: fula-node backup create --to DIR --recipient age1...",
     );
-  });
-
-  it("names the CA of the database, if other machines reach that", async () => {
-    const host = new FakeStorage();
-    host.system.facts.addresses = ["127.0.0.1", "10.0.0.7"];
-    expect(await joinOn(host, ["POSTGRES_BIND=10.0.0.7"])).toMatch(
-      /Keep a copy off this box: .*\/postgres-tls\/ca\.key, \/opt\/fula-master\/postgres-tls\/ca\.pem, a dump of the database /,
-    );
-    expect(await joinOn(new FakeStorage(), [])).not.toContain("postgres-tls/ca.key, ");
+    const recipient = `BACKUP_RECIPIENT=age1${"q".repeat(58)}`;
+    const text = await joinOn(new FakeStorage(), ["BACKUP_DIR=/mnt/backup", recipient]);
+    expect(text).toContain("Backed up every night to: /mnt/backup");
+    for (const alone of ["BACKUP_DIR=/mnt/backup", recipient])
+      await expect(joinOn(new FakeStorage(), [alone])).rejects.toMatchObject({
+        exit: "settings",
+        problems: [{ what: expect.stringContaining("no backup would be made") as string }],
+      });
   });
 
   it("says that a staging CA is one, and that nobody reaches localhost", async () => {

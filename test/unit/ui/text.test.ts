@@ -194,6 +194,8 @@ describe("planLines", () => {
     const settings = [
       "KUBO_IMAGE ipfs/kubo:v0.42.0 -> ipfs/kubo:v0.43.1 (default released)",
       "REPL_MIN 2 -> 3 (--set)",
+      "KEEP 28 -> 28 (default released)",
+      "BASE_RPC_URL (secret) -> (secret) (default released)",
     ];
     const changes = [{ kind: "k", summary: "write /opt/fula-master/.env: 1 setting" }];
     const drift = [...settings, "other users can read it: mode 644"];
@@ -206,6 +208,7 @@ describe("planLines", () => {
         ~ setting   KUBO_IMAGE ipfs/kubo:v0.42.0 -> ipfs/kubo:v0.43.1 (default
                     released)
         ~ setting   REPL_MIN 2 -> 3 (--set)
+        ~ setting   no longer saved, the value stays: KEEP, BASE_RPC_URL
         + create    /opt/fula-master/.env: 1 setting
         + setting   KEEP (none) -> 7 (environment)
 
