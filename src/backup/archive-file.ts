@@ -26,6 +26,13 @@ const READ_BYTES = 256 * 1024;
  */
 export async function beginArchive(directory: string, owner: string): Promise<ArchiveDraft> {
   const hidden = join(directory, `.backup-${owner.replaceAll(/[^A-Za-z0-9._-]/g, "-")}.partial`);
+  const there = await stat(directory).catch(() => null);
+  if (there !== null && !there.isDirectory())
+    throw new OperatorError({
+      exit: "usage",
+      what: `${directory} is not a directory.`,
+      remedy: "Give a directory. The archive gets a name of its own in it.",
+    });
   const file = await guarded("write", hidden, async () => {
     await makeDirectories(directory, 0o700);
     await rm(hidden, { force: true });

@@ -158,7 +158,12 @@ async function keepRecord(
     // Recorded before anything is removed: what is not in the record is never removed.
     const save = (backups: readonly RecordedBackup[]) =>
       host.files.writeAtomic(layout.backupRecord, renderBackupRecord(backups), { mode: 0o600 });
-    await save([...before.filter((other) => other.name !== name), newest]);
+    await save([...before.filter((other) => other.name !== name), newest]).catch((thrown: unknown) => {
+      if (!(thrown instanceof OperatorError)) throw thrown;
+      throw thrown.withChanged(
+        `${path} was made and is good, but it is not on record: retention will not count it.`,
+      );
+    });
     const kept = await keepGood(dirname(path), before, newest, keep);
     await save(kept.backups);
     for (const bad of kept.damaged)

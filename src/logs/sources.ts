@@ -54,6 +54,7 @@ export function sourcesOf(kind: "master" | "storage-node", layout: MasterLayout)
     cron("snapshot", layout.snapshotLog),
     cron("sweep", layout.sweepLog),
     cron("drill", layout.drillLog),
+    cron("backup", layout.backupLog),
     cron("alerts", layout.alertLog),
     journal,
   ];

@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { Resolver } from "node:dns/promises";
 import { access, readFile, stat } from "node:fs/promises";
+import { connect } from "node:net";
 import { networkInterfaces, totalmem } from "node:os";
 import { OperatorError } from "../errors.ts";
 import { findRemovals, installPackages } from "./apt.ts";
@@ -29,6 +30,8 @@ export interface SystemReader {
   isInDns(name: string, timeoutMs: number): Promise<boolean | null>;
   /** The IPv6 addresses that this machine's DNS has for the name. Null if it does not answer in time. */
   ipv6InDns(name: string, timeoutMs: number): Promise<readonly string[] | null>;
+  /** True if something takes a connection there. */
+  answersTcp(host: string, port: number, timeoutMs: number): Promise<boolean>;
   /** The absolute path of a program on root's PATH, or null. */
   which(program: string): Promise<string | null>;
   /** Null if systemd does not know the unit, or systemd does not run. */
@@ -70,6 +73,7 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
       Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address)),
     isInDns: (name, timeoutMs) => isInDns(name, timeoutMs),
     ipv6InDns: (name, timeoutMs) => ipv6InDns(name, timeoutMs),
+    answersTcp,
     which: (program) => findProgram(program, programs.PATH),
     unit: (name) => readUnit(name, programs),
     listeners: readListeners,
@@ -245,4 +249,16 @@ export async function ipv6InDns(
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Connects and closes again. A name that nobody knows answers nothing. */
+export function answersTcp(host: string, port: number, timeoutMs: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port, timeout: timeoutMs });
+    const end = (answers: boolean) => () => {
+      socket.destroy();
+      resolve(answers);
+    };
+    socket.once("connect", end(true)).once("timeout", end(false)).once("error", end(false));
+  });
 }

@@ -270,6 +270,13 @@ describe.runIf(isThere)("a backup of a real database", () => {
     expect(readdirSync(target)).toEqual([]);
   });
 
+  it("is refused where a file has the name of its directory", async () => {
+    rmSync(target, { recursive: true, force: true });
+    write(target, "mine");
+    await expect(create()).rejects.toMatchObject({ exit: "usage", what: `${target} is not a directory.` });
+    expect(readFileSync(target, "utf8")).toBe("mine");
+  });
+
   it("is refused if pg_dump ends well and gives nothing", async () => {
     const ended = Promise.resolve({ exitCode: 0, lastLines: [], stopped: null });
     const attach = () => ({ stdin: new PassThrough(), stdout: Readable.from([]), ended });

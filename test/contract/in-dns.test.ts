@@ -1,6 +1,8 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { createSocket, type Socket } from "node:dgram";
 import { afterEach, expect, it } from "vitest";
-import { ipv6InDns, isInDns } from "../../src/machine/system.ts";
+import { answersTcp, ipv6InDns, isInDns } from "../../src/machine/system.ts";
 
 const open: Socket[] = [];
 
@@ -51,4 +53,14 @@ it.each<[string, (type: number) => number | string | null, readonly string[] | n
   ["a silent one does not say", () => null, null],
 ])("%s", async (_name, answer, expected) => {
   expect(await ipv6InDns("m.example.org", 700, [await nameServer(answer)])).toEqual(expected);
+});
+
+it("a port answers if something listens there, and an unknown name answers nothing", async () => {
+  const server = createServer(() => {}).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  expect(await answersTcp("127.0.0.1", port, 1_000)).toBe(true);
+  await new Promise((resolve) => server.close(resolve));
+  expect(await answersTcp("127.0.0.1", port, 1_000)).toBe(false);
+  expect(await answersTcp("no-such-host.invalid", port, 1_000)).toBe(false);
 });

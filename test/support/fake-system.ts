@@ -36,6 +36,8 @@ export class FakeSystem implements System {
   };
   /** What the name servers say of a name. */
   ipv6: readonly string[] | null = [];
+  /** Ports of other machines: `host:port`. */
+  readonly listensElsewhere = new Set<string>();
   onDns: (name: string) => boolean | null = () => true;
   /** Why `tryProgram` fails; null if it works. */
   onTry: (argv: readonly string[]) => string | null = () => null;
@@ -79,6 +81,11 @@ export class FakeSystem implements System {
   async ipv6InDns(): Promise<readonly string[] | null> {
     this.#gate.look();
     return this.ipv6;
+  }
+
+  async answersTcp(host: string, port: number): Promise<boolean> {
+    this.#gate.look();
+    return this.listensElsewhere.has(`${host}:${port}`);
   }
 
   async which(program: string): Promise<string | null> {

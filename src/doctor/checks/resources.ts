@@ -132,7 +132,9 @@ export const largeLogs: DoctorCheck = {
     const [known, version] = await Promise.all([containers(), engine()]);
     const root = version?.rootDirectory ?? USUAL_ROOT;
     const own =
-      master === null ? [] : [master.snapshotLog, master.sweepLog, master.drillLog, master.alertLog];
+      master === null
+        ? []
+        : [master.snapshotLog, master.sweepLog, master.drillLog, master.backupLog, master.alertLog];
     const logs = [
       ...(known ?? []).map(({ name, id }) => ({
         whose: `the log of the container ${name}`,

@@ -11,6 +11,7 @@ import { age } from "../../units.ts";
 /** The name for `--ignore`. */
 export const OLD_MASTER_CHECK = "old-master";
 const HEALTH_TIMEOUT_MS = 5_000;
+const CLUSTER_PORT = 9096;
 
 /** What is known of the machine that a backup is of. */
 interface OldMachine {
@@ -20,7 +21,7 @@ interface OldMachine {
   readonly isKnownToBeGone: boolean;
 }
 
-/** Looks for signs of life of the master that a backup is of: its heartbeat in a database elsewhere, and its storage API. */
+/** Looks for signs of life of the master that a backup is of: its heartbeat in a database elsewhere, its storage API, its ipfs-cluster. */
 export async function findOldMachine(
   host: HostReader,
   { manifest, env }: { readonly manifest: BackupManifest; readonly env: string },
@@ -37,6 +38,9 @@ export async function findOldMachine(
   const url = values("STORAGE_API_URL");
   if (url !== undefined && (await answersAsMaster(host, url)))
     return { lives: `${url} answers as the storage API of a master.`, isKnownToBeGone: false };
+  const peer = await findPeer(host, manifest, values);
+  if (peer !== null)
+    return { lives: `Something answers at ${peer}, where its ipfs-cluster was.`, isKnownToBeGone: false };
   return { lives: null, isKnownToBeGone: heartbeat !== null && manifest.master.id !== null };
 }
 
@@ -50,6 +54,27 @@ async function readHeartbeat(
   if ((await host.postgres.ask(target)).kind !== "open") return null;
   const masters = (await host.migrations.readMasters(target)) ?? [];
   return masters.find(({ id }) => id === values("MASTER_ID"))?.heartbeatAt ?? null;
+}
+
+/** Where the old ipfs-cluster could answer still. On this machine, which is empty, nothing does. */
+async function findPeer(
+  { system }: Pick<HostReader, "system">,
+  { master }: BackupManifest,
+  values: (key: string) => string | undefined,
+): Promise<string | null> {
+  const url = values("STORAGE_API_URL") ?? "";
+  const hosts = [
+    master.hostname,
+    values("PUBLIC_HOST"),
+    values("POSTGRES_BIND"),
+    URL.canParse(url) ? new URL(url).hostname : undefined,
+  ].filter((one) => one !== undefined && one !== "");
+  const asked = [...new Set(hosts)];
+  const answers = await Promise.all(
+    asked.map((one) => system.answersTcp(one ?? "", CLUSTER_PORT, HEALTH_TIMEOUT_MS)),
+  );
+  const found = asked.find((_, index) => answers[index]);
+  return found === undefined ? null : `${found}:${CLUSTER_PORT}`;
 }
 
 /** Only a fula-node says its version beside its checks. */
@@ -82,7 +107,7 @@ export async function requireOldMachineGone(
       remedy: `Turn ${hostname} off for good, then run again. If something else answers there: --ignore ${OLD_MASTER_CHECK}`,
     });
   if (isKnownToBeGone || given.dryRun) return;
-  const question = `Is ${hostname} off, and will it stay off? Nothing here can ask it. To continue, type its name`;
+  const question = `${hostname} must be off and stay off. If it is, type its name`;
   const typed = given.name ?? (await questions?.text(question, ""));
   if (typed === hostname) return;
   throw new OperatorError({

@@ -25,7 +25,9 @@ export function migrations(context: MasterContext): StepSpec<Seen, MigrationsCha
         const evidence = { database: answer === null ? "no password yet" : answer.kind };
         const values = await readValues(host, context);
         const hasData =
-          isDatabaseElsewhere(values) || (await host.docker.volume(context.postgresVolume)) !== null;
+          context.isRestoring ||
+          isDatabaseElsewhere(values) ||
+          (await host.docker.volume(context.postgresVolume)) !== null;
         // The ledger is in the database: what is pending is known once it answers.
         if (hasData) {
           const drift = [

@@ -169,6 +169,19 @@ describe("the old machine", () => {
     await gone(env, { name: "old-box" });
   });
 
+  it.each(["old-box", "m.example.org", "10.0.0.5"])(
+    "lives if something answers as its peer at %s",
+    async (name) => {
+      const env = "PUBLIC_HOST=m.example.org\nPOSTGRES_BIND=10.0.0.5\n";
+      host.system.listensElsewhere.add(`${name}:9096`);
+      await expect(gone(env, { name: "old-box" })).rejects.toMatchObject({
+        exit: "foreign",
+        why: expect.stringContaining(`${name}:9096`) as string,
+      });
+      await gone(env, { name: "old-box", isIgnored: true });
+    },
+  );
+
   it("else its name is asked for, and must be right", async () => {
     await expect(gone("")).rejects.toMatchObject({
       exit: "preflight",
