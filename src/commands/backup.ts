@@ -311,7 +311,8 @@ export async function backupVerify(file: string, flags: BackupVerifyFlags, world
   world.reporter.result({
     data: { verb: "backup verify", verdict: "verified", file: path, ...read },
     lines: [
-      `Verified: ${basename(path)}: ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)} unpacked.`,
+      `Verified: ${basename(path)}`,
+      `  ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)} unpacked`,
       ...linesOf(read.manifest, world.host.clock.now()),
     ],
   });
@@ -345,7 +346,8 @@ function linesOf(manifest: BackupManifest, now: Date): readonly string[] {
   return [
     `  of the master ${master.name} in the pool ${pool}, made ${age(now.getTime() - Date.parse(at))} ago by ${tool.version}`,
     `  database: ${database.name}, Postgres ${database.server_version}, schema ${database.migration === null ? "none" : String(database.migration).padStart(3, "0")}`,
-    `  peers: ${[peers.cluster, peers.kubo].map((id) => id ?? "not in it").join(", ")}`,
+    `  ipfs-cluster: ${peers.cluster ?? "not in it"}`,
+    `  kubo: ${peers.kubo ?? "not in it"}`,
     `  snapshots: ${snapshots.length === 0 ? "none" : snapshots.join(", ")}`,
   ];
 }

@@ -76,7 +76,11 @@ export async function imagesSave(given: string, flags: SaveFlags, world: World):
       ...reporter.table(references.map((one) => [one, missing.includes(one) ? "pulled now" : "was here"])),
       ...reporter.wrap(`Which images: by ${source}. The archive was read back: it is complete.`),
       ...reporter.table([
-        ["On the other machine:", `fula-node join-as-${node.kind} --images ${basename(file)}`],
+        [
+          "On the other machine:",
+          `npx ./fula-node-VERSION.tgz join-as-${node.kind} --images ${basename(file)}`,
+        ],
+        ["How to get the program there:", "docs/offline.md"],
       ]),
     ],
   });

@@ -96,7 +96,15 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
     const trust =
       flags.dryRun || desired.invite === null ? [] : await endInvited(world, baseDir, desired.invite);
     const edge = edgeOf((key) => desired.settings.get(key)?.value);
-    const left = flags.dryRun ? [] : await findLeft(world, layout, desired.settings);
+    const isRestored = restoring !== null && restoring.stage !== null;
+    const left = flags.dryRun
+      ? []
+      : [
+          ...(isRestored
+            ? ["Left to do: look whether the nodes have what is pinned (fula-node sweep)."]
+            : []),
+          ...(await findLeft(world, layout, desired.settings)),
+        ];
     const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
     const url = isKnown ? "" : " --storage-api-url URL";
     const stage = restoring?.stage ?? null;
@@ -104,7 +112,10 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
       ...trust,
       ...(stage === null
         ? []
-        : ([["Lost is what came after the backup of:", stage.manifest.created_at]] as const)),
+        : ([
+            ["Lost is what came after the backup of:", stage.manifest.created_at],
+            ["If this machine has another address:", `fula-node invite create --name NAME${url}${here}`],
+          ] as const)),
       ...keepsOf(desired.settings, here),
       ...(edge === null ? [] : ([["No backup has, keep a copy:", EDGE_DATA]] as const)),
       ["Let others join:", `fula-node invite create --name NAME${url}${here}`],

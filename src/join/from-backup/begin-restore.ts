@@ -11,7 +11,7 @@ import {
   stageOf,
   unpackStage,
 } from "../../backup/restore-stage.ts";
-import { partialOf, previewArchive } from "../../backup/unpack.ts";
+import { partialOf, previewArchive, verifyArchive } from "../../backup/unpack.ts";
 import { openJournal } from "../../engine/journal.ts";
 import { run, type RunOutcome } from "../../engine/run.ts";
 import type { Change, StepSpec } from "../../engine/step.ts";
@@ -181,6 +181,8 @@ async function judge(
   await refuseOtherKind(host, "master");
   await requireDocker(host, "Whether this machine is empty can't be judged.");
   await refuseFilled(host, layout, manifest);
+  // A run verifies it just before it unpacks it; what a dry run shows must be true, too.
+  if (flags.dryRun) await verifyArchive(file, opener);
   await requireOldMachineGone({ host, questions }, preview, {
     name: flags.oldMachineIsOff,
     isIgnored: flags.ignore.includes(OLD_MASTER_CHECK),

@@ -4,6 +4,19 @@ import { reasonOf } from "../../database/connection-fault.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../../settings/postgres-target.ts";
 import { type MasterContext, readValues, requireTarget } from "../../settings/context.ts";
 
+/** That a file is new is what the change itself says. */
+const NEW = "not applied";
+
+function describePending(
+  pending: readonly { readonly file: string; readonly reason: string }[],
+): readonly string[] {
+  const fresh = pending.filter(({ reason }) => reason === NEW);
+  return [
+    ...(fresh.length === 0 ? [] : [`${fresh.length} of them ${fresh.length === 1 ? "is" : "are"} new`]),
+    ...pending.filter(({ reason }) => reason !== NEW).map(({ file, reason }) => `${file}: ${reason}`),
+  ];
+}
+
 interface Seen {
   /** Each file and its action: "018_deduction_idempotency.sql: apply". Null if the ledger can't be read now. */
   readonly pending: readonly string[] | null;
@@ -52,7 +65,7 @@ export function migrations(context: MasterContext): StepSpec<Seen, MigrationsCha
       return {
         state: "drifted",
         seen,
-        drift: pending.map(({ file, reason }) => `${file}: ${reason}`),
+        drift: describePending(pending),
         evidence,
       };
     },

@@ -54,7 +54,7 @@ describe("images save, on a machine that is no node", () => {
     expect(host.docker.archives.get(FILE)).toEqual(MASTER);
     expect(data).toMatchObject({ kind: "master", architecture: "amd64", images: MASTER, pulled: MASTER });
     expect(lines.join("\n")).toContain(`Saved 5 images of a master for amd64: ${FILE}`);
-    expect(lines.join("\n")).toContain("fula-node join-as-master --images images.tar");
+    expect(lines.join("\n")).toContain("fula-node-VERSION.tgz join-as-master --images images.tar");
     expect(locks).toEqual([]);
   });
 

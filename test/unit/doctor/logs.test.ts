@@ -2,7 +2,7 @@ import { appendFileSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, test } from "vitest";
-import { parseSince } from "../../../src/commands/logs.ts";
+import { logs, parseSince } from "../../../src/commands/logs.ts";
 import { splitFramed } from "../../../src/docker/stream/container-log.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { openLogFile } from "../../../src/logs/log-file.ts";
@@ -19,6 +19,28 @@ import { chooseSources, sourcesOf } from "../../../src/logs/sources.ts";
 import { masterLayout, NAMES } from "../../../src/settings/layout.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
 import { joinedBox } from "../../support/master-boxes.ts";
+import { type FakeStorage, worldOf } from "../../support/storage-fake.ts";
+import type { World } from "../../../src/world.ts";
+
+test("a line for people has no tabs, and an empty one is not shown; --json has them", async () => {
+  const host = await joinedBox();
+  host.docker.logTexts.set(
+    NAMES.cluster,
+    ["one\tINFO\ttwo", "", "three"].map((text, at) => `2026-01-01T00:00:0${at}Z ${text}`).join("\n"),
+  );
+  const said = async (json: boolean): Promise<string> => {
+    const written: string[] = [];
+    const world = {
+      ...worldOf(host as FakeStorage),
+      write: (text: string) => void written.push(text),
+      stop: new AbortController().signal,
+    };
+    await logs(["ipfs-cluster"], { follow: false, json }, world as World);
+    return written.join("");
+  };
+  expect((await said(false)).replaceAll(/^\S+ \S+ /gm, "")).toBe("one  INFO  two\nthree\n");
+  expect((await said(true)).split("\n").length).toBe(4);
+});
 
 let base: string;
 beforeEach(() => {

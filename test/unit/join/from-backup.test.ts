@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
@@ -222,6 +222,13 @@ describe("a restore", () => {
       exit,
     });
     expect(host.writes).toEqual([]);
+  });
+
+  it("of a backup that is cut off shows no plan", async () => {
+    const whole = readFileSync(archive);
+    const cut = join(directory, "cut.age");
+    writeFileSync(cut, whole.subarray(0, whole.length - 40));
+    await expect(begin({ fromBackup: cut, dryRun: true })).rejects.toMatchObject({ exit: "integrity" });
   });
 
   it("takes the pool by its name", async () => {
