@@ -173,9 +173,13 @@ function whoTrusts(values: Values, others: readonly string[]): string {
     : `The other masters (${others.join(", ")}) and the nodes go on to trust this master's peer id. If it does not come back, run on each of these masters: fula-node trust remove ${values("CLUSTER_PEERNAME") ?? "NAME"}. Then \`fula-node status\` there lists the nodes that still trust it. ${rest}`;
 }
 
-/** True for a key that fula-node may not have created. Upstream's looks the same: only the journal shows who created it. */
+/**
+ * True for a key that fula-node may not have created, nor put there from a backup. Upstream's looks the same: only the journal shows
+ * where it is from.
+ */
 async function isKeyInDoubt({ files }: HostReader, { kind, layout }: LeavingNode): Promise<boolean> {
   const { signingKey, journal } = masterLayout(layout.baseDir);
   if (kind !== "master" || (await files.stat(signingKey)) === null) return false;
-  return !((await files.readText(journal)) ?? "").includes('"kind":"make-signing-key"');
+  const told = (await files.readText(journal)) ?? "";
+  return !told.includes('"kind":"make-signing-key"') && !told.includes('"step":"from-backup"');
 }

@@ -1,6 +1,7 @@
 import lt from "semver/functions/lt.js";
 import valid from "semver/functions/valid.js";
 import type { Change, Consent, Finding, Report, StepSpec } from "../../engine/step.ts";
+import { OperatorError } from "../../errors.ts";
 import type { MasterContext } from "../../settings/context.ts";
 
 /** The backup before an upgrade. */
@@ -50,7 +51,20 @@ export function upgradeBackup(
     },
 
     async apply({ kind }, _host, report) {
-      if (kind === "back-up") report(`made ${await make(report)}`);
+      if (kind === "go-without") return;
+      const path = await make(report).catch((thrown: unknown) => {
+        if (!(thrown instanceof OperatorError)) throw thrown;
+        const { exit, what, why, remedy = "", problems } = thrown;
+        throw new OperatorError({
+          exit,
+          what: `The backup before the upgrade was not made. ${what}`,
+          ...(why === undefined ? {} : { why }),
+          remedy: `${remedy} Or upgrade without one: ${WITHOUT_BACKUP}`.trim(),
+          problems,
+          cause: thrown,
+        });
+      });
+      report(`made ${path}`);
     },
 
     verify: () => Promise.resolve(),

@@ -20,7 +20,6 @@ import { masterLayout, NAMES } from "../../../src/settings/layout.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
 import { joinedBox } from "../../support/master-boxes.ts";
 import { type FakeStorage, worldOf } from "../../support/storage-fake.ts";
-import type { World } from "../../../src/world.ts";
 
 test("a line for people has no tabs, and an empty one is not shown; --json has them", async () => {
   const host = await joinedBox();
@@ -35,7 +34,7 @@ test("a line for people has no tabs, and an empty one is not shown; --json has t
       write: (text: string) => void written.push(text),
       stop: new AbortController().signal,
     };
-    await logs(["ipfs-cluster"], { follow: false, json }, world as World);
+    await logs(["ipfs-cluster"], { follow: false, json }, world);
     return written.join("");
   };
   expect((await said(false)).replaceAll(/^\S+ \S+ /gm, "")).toBe("one  INFO  two\nthree\n");

@@ -62,6 +62,18 @@ describe("what `--purge all` keeps", () => {
     await leaveOn(host, PURGE_ALL);
     expect(filesOf(host)).toEqual([]);
   });
+
+  it("removes a key that its journal says came from a backup", async () => {
+    const host = await leavingMaster();
+    const record = host.files.textOf(LAYOUT.journal);
+    host.files.put(
+      LAYOUT.journal,
+      record.replaceAll('"make-signing-key"', '"x","step":"from-backup"'),
+      0o600,
+    );
+    await leaveOn(host, PURGE_ALL);
+    expect(filesOf(host)).toEqual([]);
+  });
 });
 
 describe("leave and a database elsewhere that does not answer", () => {

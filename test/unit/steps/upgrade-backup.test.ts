@@ -1,5 +1,6 @@
 import { beforeEach, expect, it } from "vitest";
 import { openJournal } from "../../../src/engine/journal.ts";
+import { OperatorError } from "../../../src/errors.ts";
 import { run } from "../../../src/engine/run.ts";
 import { upgradeBackup, WITHOUT_BACKUP } from "../../../src/steps/master/upgrade-backup.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
@@ -53,6 +54,22 @@ it("without one, --yes is not enough: its flag must be given", async () => {
     problems: [{ subject: WITHOUT_BACKUP, what: "Upgrade from 0.4.0 to 0.5.0 without a backup?" }],
   });
   expect(made).toBe(0);
+});
+
+it("a backup that fails stops the upgrade, and names the way without", async () => {
+  const failing = upgradeBackup(
+    { layout: LAYOUT, version: "0.5.0" },
+    {
+      directory: "/mnt/backup",
+      make: () => Promise.reject(new OperatorError({ exit: "preflight", what: "Full.", remedy: "Free it." })),
+    },
+  );
+  const change = { kind: "back-up" as const, summary: "" };
+  await expect(failing.apply(change, host, () => {})).rejects.toMatchObject({
+    exit: "preflight",
+    what: "The backup before the upgrade was not made. Full.",
+    remedy: `Free it. Or upgrade without one: ${WITHOUT_BACKUP}`,
+  });
 });
 
 it.each([
