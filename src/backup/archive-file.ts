@@ -101,7 +101,7 @@ export async function* readArchiveFile(path: string): AsyncGenerator<Buffer, voi
     if (found === null || !found.isFile())
       throw new OperatorError({
         exit: "usage",
-        what: `There is no file ${path}.`,
+        what: found === null ? `There is no file ${path}.` : `${path} is not a regular file.`,
         remedy: "Check the path.",
       });
     return await open(path, constants.O_RDONLY | constants.O_NONBLOCK);

@@ -69,10 +69,17 @@ export async function unpackArchive(
   opener: Opener,
   directory: string,
   space: (path: string) => Promise<{ readonly freeBytes: number }>,
-  more: readonly { readonly name: string; readonly text: string }[] = [],
+  {
+    more = [],
+    verified,
+  }: {
+    readonly more?: readonly { readonly name: string; readonly text: string }[];
+    /** What verifyArchive gave just before. Left out: it is verified here. */
+    readonly verified?: ReadArchive;
+  } = {},
 ): Promise<ReadArchive> {
   await requireEmpty(directory);
-  const { bytes } = await verifyArchive(file, opener);
+  const { bytes } = verified ?? (await verifyArchive(file, opener));
   const { freeBytes } = await space(dirname(directory));
   if (freeBytes < bytes + SPACE_MORE_BYTES)
     throw new OperatorError({

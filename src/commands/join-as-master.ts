@@ -100,9 +100,7 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
     const left = flags.dryRun
       ? []
       : [
-          ...(isRestored
-            ? ["Left to do: look whether the nodes have what is pinned (fula-node sweep)."]
-            : []),
+          ...(isRestored ? [leftAfterRestore(restoring.stage?.manifest.snapshots ?? [])] : []),
           ...(await findLeft(world, layout, desired.settings)),
         ];
     const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
@@ -211,6 +209,13 @@ async function findLost(
   const { snapshot } = await readHeartbeats(world, layout);
   const { state, sentence } = await judgeStored(world, layout, snapshot);
   return state === "ok" ? [] : [`Left to do: the snapshots: ${sentence} (fula-node status).`];
+}
+
+/** The pins are asked for again. Whether anybody has their content is another question. */
+function leftAfterRestore(snapshots: readonly string[]): string {
+  return snapshots.length === 0
+    ? "Left to do: the backup has no snapshot of the pinset, so no pin came back."
+    : "Left to do: look whether the nodes have what is pinned (fula-node sweep).";
 }
 
 /** How what nobody can make again gets off this machine. */

@@ -2,9 +2,10 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createDocker } from "../../src/docker/engine-writer.ts";
-import { restoreDump } from "../../src/steps/master/restored-database.ts";
+import { endRestores, restoreDump } from "../../src/steps/master/restored-database.ts";
 import { type DumpSource, startDumpSource } from "../support/dump-source.ts";
 import { sql } from "../support/postgres-server.ts";
 import { isEngineThere } from "../support/tiny-image.ts";
@@ -64,6 +65,31 @@ describe.skipIf(!isThere)("the database of a backup", () => {
 
   it("comes back not at all if its dump ends too early", async () => {
     await expect(restore("cut.dump")).rejects.toMatchObject({ exit: "unhealthy" });
+    expect(await tables()).toBe(0);
+  });
+
+  it("is not held up by a restore that a killed run left in the container", async () => {
+    const left = execa(
+      "docker",
+      [
+        "exec",
+        "-e",
+        "PGAPPNAME=pg_restore",
+        other.container,
+        "psql",
+        "-U",
+        "pinning_user",
+        "pinning_service",
+      ].concat(["-c", "BEGIN; CREATE TABLE a (n int); SELECT pg_sleep(50); COMMIT"]),
+      { reject: false },
+    );
+    const working =
+      "SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(50)%' AND pid <> pg_backend_pid()";
+    await expect.poll(async () => (await sql(other.target, working)).length, { timeout: 20_000 }).toBe(1);
+    const { container, target } = other;
+    await endRestores(createDocker(process.env), { container, user: target.user, database: target.database });
+    expect((await sql(other.target, working)).length).toBe(0);
+    expect((await left).exitCode).not.toBe(0);
     expect(await tables()).toBe(0);
   });
 

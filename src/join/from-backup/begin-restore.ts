@@ -2,6 +2,7 @@ import { basename } from "node:path";
 import gt from "semver/functions/gt.js";
 import valid from "semver/functions/valid.js";
 import type { BackupManifest } from "../../backup/backup-manifest.ts";
+import type { ReadArchive } from "../../backup/archive-reader.ts";
 import type { Opener } from "../../backup/encryption.ts";
 import {
   isUnpacking,
@@ -20,7 +21,8 @@ import type { HostReader } from "../../host.ts";
 import { readEnvFile } from "../../settings/context.ts";
 import { type MasterLayout, NAMES } from "../../settings/layout.ts";
 import { savedValue } from "../../settings/settings.ts";
-import { age } from "../../units.ts";
+import { age, decimalBytes } from "../../units.ts";
+import { MASTER_MINIMUM_FREE_BYTES } from "../../preflight/checks.ts";
 import { requireRoot } from "../base-dir.ts";
 import { refuseOtherKind } from "../installed-node.ts";
 import type { JoinDeps, JoinFlags } from "../join-run.ts";
@@ -69,7 +71,9 @@ export async function beginRestore(
     layout,
     about: describe(begun.manifest, host.clock.now()),
     unpack: () =>
-      "opener" in begun ? unpackStage(file ?? "", begun.opener, baseDir, host) : Promise.resolve(),
+      "opener" in begun
+        ? unpackStage(file ?? "", begun.opener, baseDir, host, begun.verified)
+        : Promise.resolve(),
   });
   let outcome: RunOutcome | null = null;
   if (before?.isPlaced !== true) {
@@ -138,7 +142,7 @@ function filesOfBackup(given: {
     },
     async apply({ kind }, host, report) {
       if (kind === "unpack") {
-        report("reading all of it before anything is written");
+        report("unpacking it");
         await given.unpack();
         return;
       }
@@ -164,7 +168,11 @@ async function judge(
     layout,
     ofBackup,
   }: { readonly flags: JoinFlags; readonly layout: MasterLayout; readonly ofBackup: readonly string[] },
-): Promise<{ readonly manifest: BackupManifest; readonly opener: Opener }> {
+): Promise<{
+  readonly manifest: BackupManifest;
+  readonly opener: Opener;
+  readonly verified: ReadArchive;
+}> {
   const { host, questions, version } = deps;
   const file = flags.fromBackup ?? "";
   if (flags.invite !== undefined)
@@ -181,14 +189,30 @@ async function judge(
   await refuseOtherKind(host, "master");
   await requireDocker(host, "Whether this machine is empty can't be judged.");
   await refuseFilled(host, layout, manifest);
-  // A run verifies it just before it unpacks it; what a dry run shows must be true, too.
-  if (flags.dryRun) await verifyArchive(file, opener);
+  await requireSpace(host, layout.baseDir, file);
   await requireOldMachineGone({ host, questions }, preview, {
     name: flags.oldMachineIsOff,
     isIgnored: flags.ignore.includes(OLD_MASTER_CHECK),
     dryRun: flags.dryRun,
   });
-  return { manifest, opener };
+  deps.reporter.note(`Reading all of ${basename(file)}, before anything is written.`);
+  return { manifest, opener, verified: await verifyArchive(file, opener) };
+}
+
+/** The join needs this much afterwards; less would end it once the secrets are unpacked. Throws (`preflight`). */
+async function requireSpace(
+  { files }: Pick<HostReader, "files">,
+  baseDir: string,
+  file: string,
+): Promise<void> {
+  const [{ freeBytes }, size] = await Promise.all([files.space(baseDir), files.stat(file)]);
+  const needed = MASTER_MINIMUM_FREE_BYTES.baseDir + 2 * (size?.sizeBytes ?? 0);
+  if (freeBytes >= needed) return;
+  throw new OperatorError({
+    exit: "preflight",
+    what: `The disk of ${baseDir} has ${decimalBytes(freeBytes)} free, and a restore needs ${decimalBytes(needed)}.`,
+    remedy: "Free some space there, or give another directory: --base-dir DIR",
+  });
 }
 
 function refuseNewer({ tool }: BackupManifest, version: string): void {

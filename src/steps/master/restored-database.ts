@@ -14,6 +14,24 @@ const DEADLINE_MS = 24 * 3_600_000;
 const ROLE_SQL =
   "SELECT format('CREATE ROLE %I NOLOGIN', :'role') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role') \\gexec\n";
 
+/** One that a killed run started goes on in the container, and would commit beside the next one. */
+const END_SQL =
+  "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pg_restore';\n";
+
+/** Ends every pg_restore into a database of a container, and waits for its end. */
+export async function endRestores(
+  docker: Pick<Docker, "runIn">,
+  {
+    container,
+    user,
+    database,
+  }: { readonly container: string; readonly user: string; readonly database: string },
+): Promise<void> {
+  const psql = ["psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--no-password"];
+  const argv = [...psql, `--username=${user}`, `--dbname=${database}`];
+  await docker.runIn(container, argv, { text: END_SQL }, { timeoutMs: DEADLINE_MS });
+}
+
 /**
  * Restores all of a dump, a file of this machine, into the empty database of a container, or nothing. Roles that the dump names must be
  * there first; no backup has their passwords. Throws (`unhealthy`) if Postgres refuses it.
@@ -90,6 +108,9 @@ export function restoredDatabase(context: MasterContext): StepSpec<readonly stri
       const { user, database } = requireTarget(await readValues(host, context), context);
       report("restoring the database, in one transaction");
       const { roles } = stage.manifest.database;
+      await endRestores(host.docker, { container: NAMES.postgres, user, database });
+      // It may have come to its end before.
+      if ((await hasIt(host)) === true) return;
       await restoreDump(host.docker, {
         container: NAMES.postgres,
         user,

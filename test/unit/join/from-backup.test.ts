@@ -231,6 +231,22 @@ describe("a restore", () => {
     await expect(begin({ fromBackup: cut, dryRun: true })).rejects.toMatchObject({ exit: "integrity" });
   });
 
+  it("needs space for the join after it, before anything is unpacked", async () => {
+    host.files.freeBytes = 2 * 1024 ** 3 - 1;
+    await expect(begin()).rejects.toMatchObject({
+      exit: "preflight",
+      what: expect.stringContaining("a restore needs 2.1 GB") as string,
+    });
+    expect(host.writes).toEqual([]);
+  });
+
+  it("says of a directory that it is one", async () => {
+    await expect(begin({ fromBackup: directory })).rejects.toMatchObject({
+      exit: "usage",
+      what: `${directory} is not a regular file.`,
+    });
+  });
+
   it("takes the pool by its name", async () => {
     expect(await begin({ dryRun: true, set: ["CLUSTERNAME=my-pool"] })).not.toBeNull();
   });
