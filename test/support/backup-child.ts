@@ -1,4 +1,4 @@
-import { open, readdir } from "node:fs/promises";
+import { open, readdir, stat } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { BACKUP_MARK, createBackup } from "../../src/backup/create-backup.ts";
@@ -64,9 +64,13 @@ function plain(): Promise<number> {
   });
 }
 
-/** Unpacks the first backup of the directory. */
+/** Unpacks the largest backup of the directory. */
 async function unpack(): Promise<number> {
-  const name = (await readdir(directory)).find((one) => one.startsWith("backup-")) ?? "";
+  const names = (await readdir(directory)).filter((one) => one.startsWith("backup-"));
+  const sizes = await Promise.all(
+    names.map(async (name) => ({ name, ...(await stat(`${directory}/${name}`)) })),
+  );
+  const [{ name } = { name: "" }] = sizes.toSorted((a, b) => b.size - a.size);
   const opener = { kind: "identities" as const, identities: [identity] };
   const space = () => Promise.resolve({ freeBytes: Number.MAX_SAFE_INTEGER });
   return (await unpackArchive(`${directory}/${name}`, opener, `${directory}/unpacked`, space)).bytes;
