@@ -68,7 +68,7 @@ function plain(): Promise<number> {
 async function unpack(): Promise<number> {
   const names = (await readdir(directory)).filter((one) => one.startsWith("backup-"));
   const sizes = await Promise.all(
-    names.map(async (name) => ({ name, ...(await stat(`${directory}/${name}`)) })),
+    names.map(async (name) => ({ name, size: (await stat(`${directory}/${name}`)).size })),
   );
   const [{ name } = { name: "" }] = sizes.toSorted((a, b) => b.size - a.size);
   const opener = { kind: "identities" as const, identities: [identity] };
