@@ -22,15 +22,13 @@ export interface Stage {
 
 const ARCHIVE = "archive.txt";
 const PLACED = "placed.txt";
-/** Where a writer of ours is when the backup does not say it. */
-const WRITER_DIR = "/opt/fula-writer";
 
 /** Where a restore into this base directory keeps what it has unpacked. */
 export function stageOf(baseDir: string): string {
   return masterLayout(baseDir).fromBackupDir;
 }
 
-/** True if a run was ended while it verified or unpacked a backup for this base directory: nothing is in place yet. */
+/** True if a run was ended while it unpacked a backup for this base directory: nothing is in place yet. */
 export async function isUnpacking(files: FileReader, baseDir: string): Promise<boolean> {
   return (await files.stat(partialOf(stageOf(baseDir)))) !== null;
 }
@@ -86,13 +84,13 @@ export async function placeStage(
   baseDir: string,
   { files }: { readonly files: Files },
 ): Promise<void> {
-  const writerDir = manifest.master.writer_dir ?? WRITER_DIR;
   for (const [place, target] of [
     [PLACES.base, baseDir],
-    [PLACES.writer, writerDir],
+    // Null: the archive has nothing of a writer.
+    [PLACES.writer, manifest.master.writer_dir],
   ] as const) {
     const from = join(directory, place);
-    if ((await files.stat(from)) === null) continue;
+    if (target === null || (await files.stat(from)) === null) continue;
     try {
       await makeDirectories(target, 0o755);
       await placeBelow(from, target);
