@@ -78,7 +78,8 @@ export async function beginArchive(directory: string, owner: string): Promise<Ar
   };
 }
 
-async function writeAll(file: FileHandle, chunk: Uint8Array): Promise<void> {
+/** Writes all of a chunk at the file's place. */
+export async function writeAll(file: FileHandle, chunk: Uint8Array): Promise<void> {
   for (let written = 0; written < chunk.length;)
     written += (await file.write(chunk, written, chunk.length - written)).bytesWritten;
 }

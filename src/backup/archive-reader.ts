@@ -70,7 +70,7 @@ export async function readArchive(
     );
   });
   try {
-    await pipeline(plain, createGunzip(), extract);
+    await pipeline(plain, createGunzip({ chunkSize: 256 * 1024 }), extract);
   } catch (thrown) {
     // A full disk on the way out is no damage of the archive.
     if (reading.failure !== null) throw reading.failure.cause;

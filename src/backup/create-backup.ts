@@ -13,7 +13,7 @@ import { beginArchive } from "./archive-file.ts";
 import { readArchive } from "./archive-reader.ts";
 import { type ArchiveEntry, packArchive } from "./archive-writer.ts";
 import { archiveName, type BackupManifest, newManifest } from "./backup-manifest.ts";
-import { decrypt, encrypt, type Locked, readHeader, sumOfHeader } from "./encryption.ts";
+import { decrypt, encrypt, from, type Locked, readHeader, sumOfHeader } from "./encryption.ts";
 import { closeAll, entriesOf, type OpenFile, PLACES, readPeerIds } from "./node-files.ts";
 
 /** On the containers of a backup. */
@@ -180,7 +180,8 @@ async function writeVerified(
   const draft = await beginArchive(directory, master.name);
   try {
     const { chunks, opener } = await encrypt(packArchive(manifest, entries), locked);
-    const { header, rest } = await readHeader(chunks);
+    const encrypted = chunks[Symbol.asyncIterator]();
+    const { header, start } = await readHeader(encrypted);
     const name = archiveName(pool, at, sumOfHeader(header));
     const copy = new PassThrough();
     const read = readArchive(decrypt(copy as AsyncIterable<Buffer>, opener, name), {
@@ -190,7 +191,7 @@ async function writeVerified(
     // Nobody else reads the copy: without this, a failed check would hold up the writing for ever.
     read.catch(() => copy.resume());
     try {
-      for await (const chunk of rest) {
+      for await (const chunk of from(start, encrypted)) {
         await draft.write(chunk);
         if (!copy.write(chunk)) await once(copy, "drain");
       }

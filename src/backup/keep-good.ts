@@ -1,5 +1,5 @@
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import * as z from "zod";
 import { OperatorError } from "../errors.ts";
 import { fileError, isAbsence } from "../machine/file-errors.ts";
@@ -14,6 +14,8 @@ const recordSchema = z.object({
       bytes: z.number().int().nonnegative(),
       sha256: z.string().regex(/^[0-9a-f]{64}$/),
       at: z.iso.datetime(),
+      /** True if it was made on the disk of the master itself. Version 0.5.0 did not write it. */
+      is_own_disk: z.boolean().optional(),
     }),
   ),
 });
@@ -28,6 +30,41 @@ export function parseBackupRecord(text: string | null): readonly RecordedBackup[
   } catch {
     return [];
   }
+}
+
+/** True if a directory, which need not exist yet, is on the same file system as another one. */
+export async function sharesDisk(directory: string, other: string): Promise<boolean> {
+  const [one, two] = await Promise.all([deviceOf(directory), deviceOf(other)]);
+  return one === two;
+}
+
+async function deviceOf(path: string): Promise<number> {
+  try {
+    return (await stat(path)).dev;
+  } catch (thrown) {
+    const parent = dirname(path);
+    if (!isAbsence(thrown) || parent === path) throw fileError("read", path, thrown);
+    return deviceOf(parent);
+  }
+}
+
+/**
+ * Throws (`preflight`) if the newest backup was made on another disk than that of the master, and the next one would be made on that of
+ * the master: a disk that is not mounted leaves an empty directory.
+ */
+export function requireMounted(
+  record: readonly RecordedBackup[],
+  isOwnDisk: boolean,
+  { directory, recordPath }: { readonly directory: string; readonly recordPath: string },
+): void {
+  const newest = record.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at)).at(-1);
+  if (newest?.is_own_disk !== false || !isOwnDisk) return;
+  throw new OperatorError({
+    exit: "preflight",
+    what: `${directory} is on the disk of this master, and the backups before were not.`,
+    why: "Its own disk is not mounted. A backup on this one would be lost with the master.",
+    remedy: `Mount it, then run again. Or, if backups are to be here from now on, and those before are of no more use: rm ${recordPath}`,
+  });
 }
 
 /** The text of the record, the oldest backup first. */

@@ -4,7 +4,6 @@ import { codeOf, fileError } from "../machine/file-errors.ts";
 import { type Files, makeDirectories, replacing, sync } from "../machine/file-writer.ts";
 import type { FileReader } from "../machine/file-reader.ts";
 import { type BackupManifest, FIRST_ENTRY, parseBackupManifest } from "./backup-manifest.ts";
-import type { ReadArchive } from "./archive-reader.ts";
 import type { Opener } from "./encryption.ts";
 import { PLACES } from "./node-files.ts";
 import { masterLayout } from "../settings/layout.ts";
@@ -61,17 +60,15 @@ export async function unpackStage(
   opener: Opener,
   baseDir: string,
   { files }: { readonly files: Files },
-  verified: ReadArchive,
 ): Promise<void> {
   const partial = partialOf(stageOf(baseDir));
   await makeDirectories(baseDir, 0o755);
   // From here on, a join without the flag would make a new master where the old one is wanted.
   await files.makeDirectory(partial, { mode: 0o700 });
   try {
-    await unpackArchive(file, opener, stageOf(baseDir), (path) => files.space(path), {
-      more: [{ name: ARCHIVE, text: `${basename(file)}\n` }],
-      verified,
-    });
+    await unpackArchive(file, opener, stageOf(baseDir), (path) => files.space(path), [
+      { name: ARCHIVE, text: `${basename(file)}\n` },
+    ]);
   } catch (thrown) {
     await files.remove(partial);
     throw thrown;

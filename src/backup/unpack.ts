@@ -1,10 +1,10 @@
-import { chmod, chown, type FileHandle, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { chmod, chown, type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
 import { fileError, isAbsence } from "../machine/file-errors.ts";
 import { sync } from "../machine/file-writer.ts";
 import { decimalBytes } from "../units.ts";
-import { readArchiveFile } from "./archive-file.ts";
+import { readArchiveFile, writeAll } from "./archive-file.ts";
 import { type BackupManifest, damaged, FIRST_ENTRY } from "./backup-manifest.ts";
 import { type EntryHead, type EntrySink, type ReadArchive, readArchive } from "./archive-reader.ts";
 import { decrypt, type Opener } from "./encryption.ts";
@@ -22,6 +22,16 @@ export function verifyArchive(file: string, opener: Opener): Promise<ReadArchive
     manifest: () => {},
     entry: () => Promise.resolve(null),
   });
+}
+
+/**
+ * Reads all of an archive and authenticates it: nothing of it was changed or cut off since it was encrypted, and then it was whole. Takes
+ * a fraction of the time of verifyArchive, which also unpacks it. Writes nothing. Throws (`integrity`, `settings`).
+ */
+export async function requireUnchanged(file: string, opener: Opener): Promise<void> {
+  const parts = decrypt(readArchiveFile(file), opener, basename(file));
+  let isRead = false;
+  while (!isRead) isRead = (await parts.next()).done === true;
 }
 
 /** Where an archive is unpacked before all of it is there. */
@@ -61,32 +71,29 @@ export async function previewArchive(
 }
 
 /**
- * Unpacks an archive into a new directory that only root may enter, with its manifest and the files in `more`. All of it is verified
- * before anything is written, and the directory gets its name when all is in it and on the disk.
+ * Unpacks an archive into a new directory that only root may enter, with its manifest and the files in `more`. All of it is compared with
+ * its list on the way, and the directory gets its name when all is in it and on the disk. Whoever calls this has authenticated it.
  */
 export async function unpackArchive(
   file: string,
   opener: Opener,
   directory: string,
   space: (path: string) => Promise<{ readonly freeBytes: number }>,
-  {
-    more = [],
-    verified,
-  }: {
-    readonly more?: readonly { readonly name: string; readonly text: string }[];
-    /** What verifyArchive gave just before. Left out: it is verified here. */
-    readonly verified?: ReadArchive;
-  } = {},
+  more: readonly { readonly name: string; readonly text: string }[] = [],
 ): Promise<ReadArchive> {
   await requireEmpty(directory);
-  const { bytes } = verified ?? (await verifyArchive(file, opener));
-  const { freeBytes } = await space(dirname(directory));
-  if (freeBytes < bytes + SPACE_MORE_BYTES)
+  const requireSpace = async (bytes: number): Promise<void> => {
+    const { freeBytes } = await space(dirname(directory));
+    if (freeBytes >= bytes + SPACE_MORE_BYTES) return;
     throw new OperatorError({
       exit: "preflight",
-      what: `The disk of ${directory} has ${decimalBytes(freeBytes)} free, and the backup needs ${decimalBytes(bytes + SPACE_MORE_BYTES)}.`,
+      what: `The disk of ${directory} has ${decimalBytes(freeBytes)} free, and the backup needs more.`,
+      why: `Unpacked, it has several times its ${decimalBytes(size)}. What was unpacked of it was removed.`,
       remedy: "Free some space there, or give another directory.",
     });
+  };
+  const { size } = await stat(file);
+  await requireSpace(size);
   const hidden = partialOf(directory);
   try {
     await rm(hidden, { recursive: true, force: true });
@@ -96,7 +103,11 @@ export async function unpackArchive(
     try {
       read = await readArchive(decrypt(readArchiveFile(file), opener, basename(file)), {
         manifest: () => {},
-        entry: (head) => unpacking.open(head),
+        entry: async (head) => {
+          // How much there is to unpack stands at its end: so the disk is looked at before each part.
+          await requireSpace(head.bytes);
+          return await unpacking.open(head);
+        },
       });
       await unpacking.add({ name: FIRST_ENTRY, text: JSON.stringify(read.manifest) });
       for (const one of more) await unpacking.add(one);
@@ -204,5 +215,5 @@ class Unpacking {
 }
 
 function writeTo(file: FileHandle): (chunk: Buffer) => Promise<void> {
-  return (chunk) => file.appendFile(chunk);
+  return (chunk) => writeAll(file, chunk);
 }

@@ -1,9 +1,16 @@
-import { basename, dirname, isAbsolute } from "node:path";
+import { basename, isAbsolute } from "node:path";
 import type { BackupManifest } from "../backup/backup-manifest.ts";
 import { BACKUP_MARK, createBackup, type MadeBackup } from "../backup/create-backup.ts";
 import { type Locked, requirePassphrase, requireRecipients } from "../backup/encryption.ts";
-import { keepGood, parseBackupRecord, type RecordedBackup, renderBackupRecord } from "../backup/keep-good.ts";
-import { unpackArchive, verifyArchive } from "../backup/unpack.ts";
+import {
+  keepGood,
+  parseBackupRecord,
+  type RecordedBackup,
+  renderBackupRecord,
+  requireMounted,
+  sharesDisk,
+} from "../backup/keep-good.ts";
+import { requireUnchanged, unpackArchive, verifyArchive } from "../backup/unpack.ts";
 import { closeAll, openNodeFiles } from "../backup/node-files.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
 import { readClientMajor } from "../dumps/client-version.ts";
@@ -81,11 +88,21 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
       await refuseUnfinishedRotation(host, layout);
       return await makeBackup(world, master, { directory, locked });
     };
-    const isRegular = directory === master.values("BACKUP_DIR");
+    const regular = master.values("BACKUP_DIR");
     const keep = Number(master.values("BACKUP_KEEP"));
-    const made = isRegular ? await keepRecord(world, master, keep, run) : await run();
+    const made =
+      directory === regular
+        ? await keepRecord(world, master, { directory, keep }, run)
+        : await makeByHand(world, master, regular === undefined, run);
     const ms = host.clock.monotonicMs() - from;
-    reporter.result({ data: { verb: VERB, ...made, durationMs: ms }, lines: linesOfMade(made, ms) });
+    const isOwnDisk = await sharesDisk(directory, layout.baseDir);
+    reporter.result({
+      data: { verb: VERB, ...made, durationMs: ms, isOwnDisk },
+      lines: [
+        ...linesOfMade(made, ms),
+        ...(isOwnDisk ? ["  It is on this machine's own disk: copy it to another machine."] : []),
+      ],
+    });
     return "ok";
   } finally {
     await lock.release();
@@ -105,7 +122,7 @@ export async function backUpRegularly(
   const master = await readInstalledMaster(world, baseDir);
   const recipients = requireRecipients(recipient, "BACKUP_RECIPIENT");
   const make = () => makeBackup(world, master, { directory, locked: { kind: "recipients", recipients } });
-  return (await keepRecord(world, master, keep, make)).path;
+  return (await keepRecord(world, master, { directory, keep }, make)).path;
 }
 
 /** Flags come before BACKUP_DIR and BACKUP_RECIPIENT. Throws (`usage`) if neither says where, or for whom. */
@@ -136,11 +153,25 @@ function chooseTarget(
   });
 }
 
+/** A backup to another place than BACKUP_DIR. Where there is none, `status` says how old it is. */
+async function makeByHand(
+  { host }: World,
+  { layout }: InstalledMaster,
+  isOnlyOne: boolean,
+  run: () => Promise<MadeBackup>,
+): Promise<MadeBackup> {
+  const made = await run();
+  const deps = { files: host.files, clock: host.clock, path: layout.backupHeartbeat };
+  const summary = `${decimalBytes(made.bytes)}, ${made.path}`;
+  if (isOnlyOne) await withHeartbeat(deps, VERB, () => Promise.resolve({ exit: "ok", summary }));
+  return made;
+}
+
 /** Records a run for `status`, and what it made; then removes the good ones that are older than the newest `keep`. */
 async function keepRecord(
   world: World,
   { layout, values }: InstalledMaster,
-  keep: number,
+  { directory, keep }: { readonly directory: string; readonly keep: number },
   run: () => Promise<MadeBackup>,
 ): Promise<MadeBackup> {
   const { host, reporter } = world;
@@ -151,10 +182,12 @@ async function keepRecord(
   });
   const deps = { files: host.files, clock: host.clock, path: layout.backupHeartbeat, channels };
   const { made } = await withHeartbeat(deps, VERB, async () => {
+    const before = parseBackupRecord(await host.files.readText(layout.backupRecord));
+    const isOwnDisk = await sharesDisk(directory, layout.baseDir);
+    requireMounted(before, isOwnDisk, { directory, recordPath: layout.backupRecord });
     const one = await run();
     const { name, bytes, sha256, path, manifest } = one;
-    const before = parseBackupRecord(await host.files.readText(layout.backupRecord));
-    const newest = { name, bytes, sha256, at: manifest.created_at };
+    const newest = { name, bytes, sha256, at: manifest.created_at, is_own_disk: isOwnDisk };
     // Recorded before anything is removed: what is not in the record is never removed.
     const save = (backups: readonly RecordedBackup[]) =>
       host.files.writeAtomic(layout.backupRecord, renderBackupRecord(backups), { mode: 0o600 });
@@ -164,7 +197,7 @@ async function keepRecord(
         `${path} was made and is good, but it is not on record: retention will not count it.`,
       );
     });
-    const kept = await keepGood(dirname(path), before, newest, keep);
+    const kept = await keepGood(directory, before, newest, keep);
     await save(kept.backups);
     for (const bad of kept.damaged)
       reporter.listen({
@@ -175,7 +208,7 @@ async function keepRecord(
     const damaged = kept.damaged.length === 0 ? "" : `, ${kept.damaged.length} damaged`;
     return {
       exit: kept.damaged.length === 0 ? ("ok" as const) : ("pending" as const),
-      summary: `${decimalBytes(bytes)}, ${good} good in ${dirname(path)}${damaged}`,
+      summary: `${decimalBytes(bytes)}, ${good} good in ${directory}${damaged}${isOwnDisk ? ", on this machine's own disk" : ""}`,
       made: one,
     };
   });
@@ -319,7 +352,7 @@ export async function backupVerify(file: string, flags: BackupVerifyFlags, world
   return "ok";
 }
 
-/** `backup unpack FILE --to DIR`: puts what is in an archive into a new directory, after all of it was verified. */
+/** `backup unpack FILE --to DIR`: puts what is in an archive into a new directory, after all of it was authenticated. */
 export async function backupUnpack(file: string, flags: BackupUnpackFlags, world: World): Promise<VerbExit> {
   requireRoot(world.host, "what it unpacks is secret, and belongs to several users");
   if (!isAbsolute(flags.to))
@@ -329,6 +362,7 @@ export async function backupUnpack(file: string, flags: BackupUnpackFlags, world
       remedy: "For example: --to /root/unpacked",
     });
   const opener = await readOpener(flags.setFile, world);
+  await requireUnchanged(file, opener);
   const read = await unpackArchive(file, opener, flags.to, (path) => world.host.files.space(path));
   world.reporter.result({
     data: { verb: "backup unpack", file, directory: flags.to, ...read },

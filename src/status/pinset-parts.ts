@@ -9,7 +9,7 @@ import type { SnapshotStanding } from "../pinset/snapshot/standing.ts";
 import { backupsOf } from "../settings/master.ts";
 import type { Values } from "../settings/context.ts";
 import { CRON_FILES, CRON_PERIODS_MS, type MasterLayout } from "../settings/layout.ts";
-import { grouped } from "../units.ts";
+import { age, grouped } from "../units.ts";
 import { type Monotonic, QUERY_MS } from "./collect.ts";
 import { judgeCron, type StepsSeen } from "./judge-steps.ts";
 import { type Ask, getJson, orNull, orWhy, type StatusDeps } from "./look-at-node.ts";
@@ -207,27 +207,45 @@ export async function lookAtDrills({
   return { ...rest, summary: sentence };
 }
 
-/** When the last backup was made. Null if none is set up. */
+const DAY_MS = 24 * 3_600_000;
+/** So old may a backup be that somebody makes by hand. */
+const BY_HAND_MS = 7 * DAY_MS;
+
+/** When the last backup was made. Null for a master that is younger than a day, and has none. */
 export async function lookAtBackup({
   deps,
   layout,
   values,
 }: Pick<PinsetNode, "deps" | "layout" | "values">): Promise<Judged | null> {
   const target = backupsOf(values);
-  if (target === null) return null;
   const { files, clock } = deps.host;
-  const [text, entry, { assessHeartbeat }] = await Promise.all([
+  const [text, entry, born, { assessHeartbeat, parseHeartbeat }] = await Promise.all([
     files.readText(layout.backupHeartbeat),
     files.stat(CRON_FILES.backup),
+    files.stat(layout.verifyingKey),
     import("../pinset/heartbeat.ts"),
   ]);
+  const now = clock.now();
+  const command = "fula-node backup create";
+  if (target === null) {
+    const todo = `${command} --to DIR, or each day: set BACKUP_DIR and BACKUP_RECIPIENT`;
+    const last = parseHeartbeat(text)?.last_good_at ?? null;
+    if (last === null) {
+      const isYoung = born === null || now.getTime() - born.modifiedAt.getTime() < DAY_MS;
+      return isYoung ? null : { state: "attention", summary: "no copy off this box", todo, evidence: {} };
+    }
+    const ageMs = now.getTime() - Date.parse(last);
+    const isOld = ageMs > BY_HAND_MS;
+    const summary = `the last copy was made ${age(ageMs)} ago, by hand`;
+    return { state: isOld ? "attention" : "ok", summary, todo: isOld ? todo : null, evidence: {} };
+  }
   const operation = {
     noun: "backup",
-    command: "fula-node backup create",
+    command,
     everyMs: CRON_PERIODS_MS.backup,
     scheduledAt: entry?.modifiedAt ?? null,
   };
-  const { state, sentence, todo, heartbeat } = assessHeartbeat(text, operation, clock.now());
+  const { state, sentence, todo, heartbeat } = assessHeartbeat(text, operation, now);
   const summary = state === "ok" && heartbeat !== null ? `${sentence}: ${heartbeat.summary}` : sentence;
   return { state, summary, todo, evidence: { directory: target.directory } };
 }

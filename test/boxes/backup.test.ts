@@ -133,7 +133,15 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     for (let run = 0; run < 3; run += 1) await box.run(command);
     expect((await box.run("ls /mnt/nightly | wc -l")).stdout.trim()).toBe("2");
     const status = await fula("status", "--json");
-    expect(status.stdout).toMatch(/2 good in \/mnt\/nightly/);
+    expect(status.stdout).toMatch(/2 good in \/mnt\/nightly, on this machine's own disk/);
+    // On another disk from now on; then that disk is not mounted.
+    await box.run("mount -t tmpfs tmpfs /mnt/nightly");
+    expect((await fula("backup", "create")).stdout).not.toContain("own disk");
+    await box.run("umount /mnt/nightly");
+    const unmounted = await fula("backup", "create");
+    expectExit(unmounted, 22);
+    expect(stderrOf(unmounted)).toContain("Its own disk is not mounted");
+    expect((await box.run("ls /mnt/nightly | wc -l")).stdout.trim()).toBe("2");
   });
 
   test("it is not restored over a master, nor where another pool is named", async () => {

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
-import { gunzipSync, gzipSync } from "node:zlib";
+import { gunzipSync, gzipSync, inflateSync } from "node:zlib";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import * as vectors from "cctv-age";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type ReadArchive, readArchive } from "../../src/backup/archive-reader.ts";
@@ -303,6 +304,57 @@ function unpackNothing(chunks: AsyncIterable<Uint8Array>, opener: Opener): Promi
     entry: () => Promise.resolve(null),
   });
 }
+
+/** A vector of the age test suite: lines about it, an empty line, and the file. https://c2sp.org/CCTV/age */
+function readVector(vector: Uint8Array): {
+  readonly fields: ReadonlyMap<string, string>;
+  readonly opener: Opener;
+  readonly file: Buffer;
+} {
+  const all = Buffer.from(vector);
+  const end = all.indexOf("\n\n");
+  const lines = all.subarray(0, end).toString().split("\n");
+  const fields = new Map(
+    lines.map((line) => [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)]),
+  );
+  const rest = all.subarray(end + 2);
+  const { passphrase, identity = "" } = Object.fromEntries(fields);
+  return {
+    fields,
+    opener:
+      passphrase === undefined
+        ? { kind: "identities", identities: [identity] }
+        : { kind: "passphrase", passphrase },
+    file: fields.get("compressed") === "zlib" ? inflateSync(rest) : rest,
+  };
+}
+
+/** Armored files, and files without any key, are none that we make. */
+const ours = Object.entries(vectors)
+  .map(([name, vector]) => ({ name, ...readVector(vector) }))
+  .filter(({ fields }) => !fields.has("armored") && (fields.has("identity") || fields.has("passphrase")));
+
+describe("decrypt, by the age test suite", () => {
+  it("has enough vectors", () => expect(ours.length).toBeGreaterThan(100));
+
+  it.each(ours)("$name", async ({ fields, opener, file }) => {
+    const wanted = fields.get("expect");
+    for (const size of [file.length, 1000, 65_552]) {
+      const chunks = Array.from({ length: Math.ceil(file.length / size) }, (_, index) =>
+        file.subarray(index * size, (index + 1) * size),
+      );
+      const plain = whole(decrypt(bytes(...chunks), opener, "vector.age"));
+      if (wanted === "success")
+        expect(
+          createHash("sha256")
+            .update(await plain)
+            .digest("hex"),
+        ).toBe(fields.get("payload"));
+      else expect(["integrity", "settings"]).toContain(await exitOf(plain));
+      if (wanted === "payload failure") expect(await exitOf(plain)).toBe("integrity");
+    }
+  });
+});
 
 describe("a key", () => {
   it("is refused with exit 21 if it can't be one, and never shown", async () => {

@@ -20,7 +20,7 @@ import { readArchiveFile } from "../../src/backup/archive-file.ts";
 import { readArchive } from "../../src/backup/archive-reader.ts";
 import { BACKUP_MARK, createBackup, type MadeBackup } from "../../src/backup/create-backup.ts";
 import { decrypt, type Opener } from "../../src/backup/encryption.ts";
-import { DUMP_FILE, unpackArchive } from "../../src/backup/unpack.ts";
+import { DUMP_FILE, requireUnchanged, unpackArchive } from "../../src/backup/unpack.ts";
 import { openNodeFiles } from "../../src/backup/node-files.ts";
 import { createThrowaway, type Throwaway } from "../../src/dumps/throwaway.ts";
 import { OperatorError } from "../../src/errors.ts";
@@ -216,6 +216,7 @@ describe.runIf(isThere)("a backup of a real database", () => {
     const space = () => Promise.resolve({ freeBytes: 1e12 });
     const to = join(base, "unpacked");
     mkdirSync(join(base, ".unpacked.backup-partial"));
+    await requireUnchanged(made.path, opener);
     const { entries } = await unpackArchive(made.path, opener, to, space);
     expect(entries).toBeGreaterThan(10);
     expect(readdirSync(to).toSorted()).toEqual(["base", DUMP_FILE, "manifest.json", "writer"]);
@@ -226,12 +227,21 @@ describe.runIf(isThere)("a backup of a real database", () => {
     await expect(unpackArchive(made.path, opener, to, space)).rejects.toMatchObject({ exit: "foreign" });
     const full = unpackArchive(made.path, opener, join(base, "x"), () => Promise.resolve({ freeBytes: 1 }));
     await expect(full).rejects.toMatchObject({ exit: "preflight" });
+    // The disk fills while it is unpacked.
+    let free = 1.05e9;
+    const filling = unpackArchive(made.path, opener, join(base, "x"), () =>
+      Promise.resolve({ freeBytes: (free -= 1e8) }),
+    );
+    await expect(filling).rejects.toMatchObject({ exit: "preflight" });
+    expect(free).toBeGreaterThan(0);
     const bytes = readFileSync(made.path);
     bytes[bytes.length - 20] = (bytes[bytes.length - 20] ?? 0) ^ 1;
     writeFileSync(made.path, bytes);
-    await expect(unpackArchive(made.path, opener, join(base, "x"), space)).rejects.toMatchObject({
-      exit: "integrity",
-    });
+    for (const refused of [
+      requireUnchanged(made.path, opener),
+      unpackArchive(made.path, opener, join(base, "x"), space),
+    ])
+      await expect(refused).rejects.toMatchObject({ exit: "integrity" });
     expect(readdirSync(base).filter((name) => name.includes("x"))).toEqual([]);
     expect(readdirSync(base)).not.toContain(".unpacked.backup-partial");
   });

@@ -1,5 +1,6 @@
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { appendFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -8,6 +9,8 @@ import {
   parseBackupRecord,
   type RecordedBackup,
   renderBackupRecord,
+  requireMounted,
+  sharesDisk,
 } from "../../src/backup/keep-good.ts";
 
 let directory: string;
@@ -67,4 +70,28 @@ it("a record that can't be read vouches for nothing", () => {
     '{"version":1,"backups":[{"name":"../x"}]}',
   ])
     expect(parseBackupRecord(text)).toEqual([]);
+});
+
+it("refuses a directory whose disk is not mounted", async () => {
+  const mounted = join(directory, "mounted");
+  mkdirSync(mounted);
+  const isOwnDisk = () => sharesDisk(join(mounted, "not", "there"), directory);
+  const judge = async (record: readonly RecordedBackup[]): Promise<void> =>
+    requireMounted(record, await isOwnDisk(), { directory: mounted, recordPath: "/state/backups.json" });
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", mounted]);
+  const off = { ...put(2), is_own_disk: await isOwnDisk() };
+  try {
+    expect(off.is_own_disk).toBe(false);
+    await judge([off]);
+  } finally {
+    execFileSync("umount", [mounted]);
+  }
+  const own = { ...put(1), is_own_disk: true };
+  await expect(judge([off, own])).rejects.toMatchObject({
+    exit: "preflight",
+    remedy: expect.stringContaining("rm /state/backups.json") as string,
+  });
+  // The newest says where backups are. One of 0.5.0 does not say it.
+  for (const record of [[], [put(3)], [own, put(3)], [off, { ...put(3), is_own_disk: true }]])
+    await judge(record);
 });

@@ -2,7 +2,7 @@ import { open, readdir, stat } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { BACKUP_MARK, createBackup } from "../../src/backup/create-backup.ts";
-import { unpackArchive } from "../../src/backup/unpack.ts";
+import { requireUnchanged, unpackArchive } from "../../src/backup/unpack.ts";
 import { encrypt, type Locked } from "../../src/backup/encryption.ts";
 import { withSession } from "../../src/database/session.ts";
 import { openDump, openExportedSnapshot } from "../../src/dumps/dump.ts";
@@ -73,6 +73,7 @@ async function unpack(): Promise<number> {
   const [{ name } = { name: "" }] = sizes.toSorted((a, b) => b.size - a.size);
   const opener = { kind: "identities" as const, identities: [identity] };
   const space = () => Promise.resolve({ freeBytes: Number.MAX_SAFE_INTEGER });
+  await requireUnchanged(`${directory}/${name}`, opener);
   return (await unpackArchive(`${directory}/${name}`, opener, `${directory}/unpacked`, space)).bytes;
 }
 

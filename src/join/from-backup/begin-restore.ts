@@ -2,7 +2,6 @@ import { basename } from "node:path";
 import gt from "semver/functions/gt.js";
 import valid from "semver/functions/valid.js";
 import type { BackupManifest } from "../../backup/backup-manifest.ts";
-import type { ReadArchive } from "../../backup/archive-reader.ts";
 import type { Opener } from "../../backup/encryption.ts";
 import {
   isUnpacking,
@@ -12,7 +11,7 @@ import {
   stageOf,
   unpackStage,
 } from "../../backup/restore-stage.ts";
-import { partialOf, previewArchive, verifyArchive } from "../../backup/unpack.ts";
+import { partialOf, previewArchive, requireUnchanged, verifyArchive } from "../../backup/unpack.ts";
 import { openJournal } from "../../engine/journal.ts";
 import { run, type RunOutcome } from "../../engine/run.ts";
 import type { Change, StepSpec } from "../../engine/step.ts";
@@ -71,9 +70,7 @@ export async function beginRestore(
     layout,
     about: describe(begun.manifest, host.clock.now()),
     unpack: () =>
-      "opener" in begun
-        ? unpackStage(file ?? "", begun.opener, baseDir, host, begun.verified)
-        : Promise.resolve(),
+      "opener" in begun ? unpackStage(file ?? "", begun.opener, baseDir, host) : Promise.resolve(),
   });
   let outcome: RunOutcome | null = null;
   if (before?.isPlaced !== true) {
@@ -171,7 +168,6 @@ async function judge(
 ): Promise<{
   readonly manifest: BackupManifest;
   readonly opener: Opener;
-  readonly verified: ReadArchive;
 }> {
   const { host, questions, version } = deps;
   const file = flags.fromBackup ?? "";
@@ -196,7 +192,9 @@ async function judge(
     dryRun: flags.dryRun,
   });
   deps.reporter.note(`Reading all of ${basename(file)}, before anything is written.`);
-  return { manifest, opener, verified: await verifyArchive(file, opener) };
+  // A run compares it with its list while it unpacks; what is only planned is not unpacked.
+  await (flags.dryRun ? verifyArchive(file, opener) : requireUnchanged(file, opener));
+  return { manifest, opener };
 }
 
 /** The join needs this much afterwards; less would end it once the secrets are unpacked. Throws (`preflight`). */

@@ -1,0 +1,76 @@
+import { expect, it } from "vitest";
+import { CRON_FILES, masterLayout } from "../../../src/settings/layout.ts";
+import { lookAtBackup } from "../../../src/status/pinset-parts.ts";
+import type { StatusDeps } from "../../../src/status/look-at-node.ts";
+import { writeHeartbeat } from "../../../src/pinset/heartbeat.ts";
+
+const NOW = new Date("2026-11-27T12:00:00Z");
+const layout = masterLayout("/opt/fula-master");
+const hoursAgo = (hours: number): Date => new Date(NOW.getTime() - hours * 3_600_000);
+
+/** A master that was made, and whose last backup was made, so many hours ago. */
+function look({
+  born = 1000,
+  backup,
+  outcome = "ok",
+  settings = {},
+}: {
+  readonly born?: number;
+  readonly backup?: number;
+  readonly outcome?: "ok" | "unavailable";
+  readonly settings?: Readonly<Record<string, string>>;
+}) {
+  const run = (hours: number) => ({
+    operation: "backup create",
+    startedAt: hoursAgo(hours),
+    endedAt: hoursAgo(hours),
+    outcome,
+    summary: "1.2 GB, 3 good in /mnt/backup",
+  });
+  const files = {
+    readText: (path: string) =>
+      Promise.resolve(
+        path === layout.backupHeartbeat && backup !== undefined
+          ? JSON.stringify(writeHeartbeat(null, run(backup)))
+          : null,
+      ),
+    stat: (path: string) =>
+      Promise.resolve(
+        path === layout.verifyingKey || path === CRON_FILES.backup ? { modifiedAt: hoursAgo(born) } : null,
+      ),
+  };
+  const deps = { host: { files, clock: { now: () => NOW } } } as unknown as StatusDeps;
+  return lookAtBackup({ deps, layout, values: (key) => settings[key] });
+}
+
+const NIGHTLY = { BACKUP_DIR: "/mnt/backup", BACKUP_RECIPIENT: "age1x" };
+
+it("calls a master without any copy to attention, from its second day on", async () => {
+  expect(await look({ born: 23 })).toBeNull();
+  expect(await look({ born: 25 })).toMatchObject({
+    state: "attention",
+    summary: "no copy off this box",
+    todo: expect.stringContaining("fula-node backup create --to DIR") as string,
+  });
+  // A run that failed is no copy.
+  expect(await look({ backup: 1, outcome: "unavailable" })).toMatchObject({ state: "attention" });
+});
+
+it("a copy by hand is good for a week", async () => {
+  expect(await look({ backup: 167 })).toMatchObject({
+    state: "ok",
+    summary: "the last copy was made 6 days ago, by hand",
+    todo: null,
+  });
+  expect(await look({ backup: 169 })).toMatchObject({ state: "attention" });
+});
+
+it("a nightly copy is judged by its last run", async () => {
+  expect(await look({ backup: 3, settings: NIGHTLY })).toMatchObject({
+    state: "ok",
+    summary: "3 h ago: 1.2 GB, 3 good in /mnt/backup",
+  });
+  expect(await look({ backup: 49, settings: NIGHTLY })).toMatchObject({ state: "attention" });
+  expect(await look({ born: 49, settings: NIGHTLY })).toMatchObject({ state: "attention" });
+  expect(await look({ born: 1, settings: NIGHTLY })).toMatchObject({ state: "ok" });
+});
