@@ -205,7 +205,15 @@ async function takeSnapshot(
     const memory = parseMemory(await host.files.readText(layout.snapshotMemory));
     return memory !== null && memory !== "damaged" && memory.last?.keyId === id;
   };
-  if (await isTaken()) return;
+  // The record of the run is the last thing that it writes: a run that was killed before has not ended its work.
+  const isRecorded = async (): Promise<boolean> => {
+    const [memory, record] = await Promise.all([
+      host.files.stat(layout.snapshotMemory),
+      host.files.stat(layout.snapshotHeartbeat),
+    ]);
+    return memory !== null && record !== null && record.modifiedAt >= memory.modifiedAt;
+  };
+  if ((await isTaken()) && (await isRecorded())) return;
   try {
     await host.system.runCommand(runs, { timeoutMs: SNAPSHOT_DEADLINE_MS });
   } catch (thrown) {

@@ -13,24 +13,33 @@ export async function bootDocker(): Promise<Box> {
 }
 
 /**
- * A first snapshot that was signed, and cut off before it was on record, stays, and the join takes another one after it: the second
- * of the chain.
+ * A snapshot that was signed, and cut off before it was on record, stays, and the next run takes another one after it. `sequence`: that
+ * of the last snapshot of a clean run.
  */
-const SECOND_SNAPSHOT = [
-  ...["manifest.json", "manifest.sig", "ndjson.gz"].map(
-    (end) => new RegExp(String.raw`^more: file /opt/fula-master/snapshots/pinset-<time>\.${end} #2$`),
-  ),
-  /^changed: file \/opt\/fula-master\/heartbeats\/snapshot-history\.json: .+ -> .+\},\{/,
-  /^changed: file \/opt\/fula-master\/heartbeats\/snapshot\.json: .+\(the first\).+ -> .+"outcome":"ok".+\(0 before\)/,
-  /^changed: file \/opt\/fula-master\/state\/snapshot-chain\.json: "sequence": 1, -> "sequence": 2,$/,
-];
+export function anotherSnapshot(sequence: number): NonNullable<CrashMatrix["allowed"]> {
+  const next = sequence + 1;
+  return {
+    at: /^in snapshot take: |^run node .* snapshot take /,
+    differences: [
+      ...["manifest.json", "manifest.sig", "ndjson.gz"].map(
+        (end) =>
+          new RegExp(String.raw`^more: file /opt/fula-master/snapshots/pinset-<time>\.${end} #${next}$`),
+      ),
+      /^changed: file \/opt\/fula-master\/heartbeats\/snapshot-history\.json: .+ -> .+\},\{/,
+      /^changed: file \/opt\/fula-master\/heartbeats\/snapshot\.json: .+ -> .+"outcome":"ok".+\(0 before\)/,
+      new RegExp(
+        String.raw`^changed: file /opt/fula-master/state/snapshot-chain\.json: "sequence": ${sequence}, -> "sequence": ${next},$`,
+      ),
+    ],
+  };
+}
 
 /** The first join of a new pool, with its own writer, on a machine with Docker. */
 export const FIRST_JOIN_MATRIX: CrashMatrix = {
   name: "join-as-master of a new pool",
   prepare: bootDocker,
   command: FIRST_JOIN,
-  allowed: { at: /^in snapshot take: |^run node .* snapshot take /, differences: SECOND_SNAPSHOT },
+  allowed: anotherSnapshot(1),
   journal: JOURNAL,
 };
 

@@ -2,7 +2,7 @@ import { openText } from "../../src/accounts/api-key.ts";
 import type { SecretName } from "../../src/settings/rotation.ts";
 import { FIRST_JOIN, fulaNode } from "./artifact.ts";
 import type { Box } from "./box.ts";
-import { bootDocker, JOURNAL, untilHealthy } from "./crash-matrices.ts";
+import { anotherSnapshot, bootDocker, JOURNAL, untilHealthy } from "./crash-matrices.ts";
 import type { CrashMatrix } from "./crash-matrix.ts";
 import { type EndState, endStateOf } from "./end-state.ts";
 import { expectExit, psql, readEnv } from "./master-box.ts";
@@ -49,6 +49,7 @@ export function rotationMatrix(secret: SecretName): CrashMatrix {
     ready: untilHealthy,
     command,
     again: (box) => repairOf(box, command),
+    ...(secret === "snapshot-key" ? { allowed: anotherSnapshot(2) } : {}),
     journal: JOURNAL,
     endState: stateWithRows,
   };

@@ -199,6 +199,30 @@ it("snapshot-key: keeps the old key until a snapshot has the new one", async () 
   expect(await rotateOn(host, "snapshot-key")).toMatchObject({ exit: "ok" });
 });
 
+it("snapshot-key: a snapshot whose run was killed before its record is followed by another one", async () => {
+  const { host } = makeBox();
+  const { onCommand } = host.system;
+  const record = host.files.textOf(LAYOUT.snapshotHeartbeat);
+  host.system.onCommand = (argv) => {
+    onCommand(argv);
+    host.files.put(LAYOUT.snapshotHeartbeat, record);
+    host.clock.setBy(1000);
+    host.files.put(LAYOUT.snapshotMemory, host.files.textOf(LAYOUT.snapshotMemory));
+    throw new Error("killed");
+  };
+  await expect(rotateOn(host, "snapshot-key")).rejects.toThrow("killed");
+  const last = parseMemory(host.files.textOf(LAYOUT.snapshotMemory));
+  expect(last).toMatchObject({ last: { keyId: keyIdOf(host.files.textOf(LAYOUT.signingKey)) } });
+  let runs = 0;
+  host.system.onCommand = (argv) => {
+    runs += 1;
+    onCommand(argv);
+  };
+  expect(await rotateOn(host, "snapshot-key")).toMatchObject({ exit: "ok" });
+  expect(runs).toBe(1);
+  expect(host.files.textOf(LAYOUT.snapshotHeartbeat)).not.toBe(record);
+});
+
 it("snapshot-key: a key that was replaced before is refused, the present one changes nothing", async () => {
   const { host } = makeBox();
   const first = host.files.textOf(LAYOUT.signingKey);
