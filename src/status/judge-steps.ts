@@ -57,6 +57,9 @@ export function judgeSettings({ items, unchecked }: StepsSeen, repair: string): 
   return { state: "unknown", summary: `not checked: ${open} (${reason})`, todo, evidence };
 }
 
+/** So few changes are named. */
+const FEW = 2;
+
 /** `not complete: cli, services are missing; 3 changes pending: docker, env-file`. */
 function describePending(items: readonly PlanItem[], changes: number): string {
   const missing = items.filter(({ state, changes: own }) => state === "absent" && own.length > 0);
@@ -64,6 +67,8 @@ function describePending(items: readonly PlanItem[], changes: number): string {
   const names = (some: readonly PlanItem[]) => some.map(({ step }) => step).join(", ");
   const absent = `missing: ${names(missing)}`;
   const pending = `${countOf(changes, "change")} pending`;
+  if (missing.length === 0 && changes <= FEW)
+    return `${pending}: ${others.map(({ step, changes: own }) => `${step}: ${own.map(({ summary }) => summary).join(", ")}`).join("; ")}`;
   if (missing.length === 0) return `${pending}: ${names(others)}`;
   return `not completely installed, ${pending}; ${absent}${others.length === 0 ? "" : `; to repair: ${names(others)}`}`;
 }

@@ -229,13 +229,28 @@ async function lookAtWriter(node: MasterNode, signal: AbortSignal): Promise<Judg
     ask(() => peer.identity()).catch(whyRefused),
     ask(() => peer.peers()).catch(whyRefused),
   ]);
-  const stopped =
-    faultOfContainer(known, NAMES.kubo, REPAIR_MASTER) ??
-    faultOfContainer(known, NAMES.cluster, REPAIR_MASTER);
+  const faults = [NAMES.kubo, NAMES.cluster].flatMap(
+    (name) => faultOfContainer(known, name, REPAIR_MASTER) ?? [],
+  );
   const clusterAddress = values("IPFS_CLUSTER_API_ADDR") ?? "";
   const judged = judgeWriter({ kuboAddress, kubo, clusterAddress, cluster, peers }, REPAIR_MASTER);
   // A writer that works may run elsewhere, beside old containers with these names.
-  return judged.state === "ok" ? judged : (stopped ?? judged);
+  return judged.state === "ok" ? judged : (together(faults) ?? judged);
+}
+
+/** Faults as one, as bad as the worst. Null if there is none. */
+function together(faults: readonly Judged[]): Judged | null {
+  const worst = faults.find(({ state }) => state === "down") ?? faults[0];
+  if (worst === undefined) return null;
+  return {
+    ...worst,
+    summary: faults.map(({ summary }) => summary).join("; "),
+    evidence: Object.fromEntries(
+      faults.flatMap(({ evidence }, index) =>
+        Object.entries(evidence).map(([key, value]) => [index === 0 ? key : `${key} ${index + 1}`, value]),
+      ),
+    ),
+  };
 }
 
 /** The client closes when the part is over. */

@@ -320,7 +320,7 @@ it.each<[string, Parameters<typeof judgeSettings>[0], string]>([
   [
     "a repair, and a step that was not looked at",
     { items: [item("a", { state: "drifted", changes: [CHANGE] })], unchecked: [late("b")] },
-    "attention: 1 change pending: a; not checked: b",
+    "attention: 1 change pending: a: x; not checked: b",
   ],
   [
     "only a step that was not looked at",

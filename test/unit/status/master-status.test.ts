@@ -183,6 +183,14 @@ describe("status of a master", () => {
   it.each<[string, (host: FakeStorage) => unknown, string, RegExp]>([
     ["kubo", (host) => stop(host, NAMES.kubo), "writer", /^down: the container ipfs_host is stopped/],
     [
+      "kubo and ipfs-cluster",
+      (host) => {
+        for (const name of [NAMES.kubo, NAMES.cluster]) stop(host, name, "paused");
+      },
+      "writer",
+      /^down: the container ipfs_host is paused; the container ipfs_cluster is paused -> /,
+    ],
+    [
       "ipfs-cluster, by pausing it",
       (host) => stop(host, NAMES.cluster, "paused"),
       "writer",
@@ -289,7 +297,7 @@ describe("status of a master", () => {
       "a join would change something",
       (host) => host.files.put(LAYOUT.envFile, host.files.textOf(LAYOUT.envFile), 0o644),
       "settings",
-      /^attention: 1 change pending: env-file -> fula-node join-as-master/,
+      /^attention: 1 change pending: env-file: make \S+\.env readable by root only -> fula-node join-as-master/,
     ],
     [
       "a change of a secret is not finished",
@@ -536,7 +544,7 @@ describe("status of a master", () => {
         host.files.put(LAYOUT.composeFile, text.replaceAll("unless-stopped", "always"));
       }),
     );
-    expect(two.parts.get("settings")).toMatch(/^attention: 1 change pending: compose-file -> /);
+    expect(two.parts.get("settings")).toMatch(/^attention: 1 change pending: compose-file: write \S+\.yml,/);
   });
 
   it("a join that was interrupted: every cure works, and is the join", async () => {
