@@ -15,7 +15,7 @@ import { databaseErrorOf } from "./session.ts";
  * Our own tables. `migrations` is the ledger; in `flags_in_use` 0.1.0 recorded which master uses which flag, and down
  * files still read it (022 moves its rows to `masters`). Idempotent; run it only while holding the migration lock.
  */
-const BOOTSTRAP = `
+export const LEDGER_SQL = `
   CREATE SCHEMA IF NOT EXISTS fula_node;
   CREATE TABLE IF NOT EXISTS fula_node.migrations (
     version      integer PRIMARY KEY,
@@ -47,7 +47,7 @@ export async function hasLedger(client: Client): Promise<boolean> {
 
 /** Creates the ledger's tables, in one transaction. */
 export async function createLedger(client: Client): Promise<void> {
-  await client.query(BOOTSTRAP);
+  await client.query(LEDGER_SQL);
 }
 
 /** The ledger's rows. Empty if there is no ledger. */

@@ -1,3 +1,4 @@
+import { LEDGER_SQL } from "../../src/database/ledger.ts";
 import { FIRST_JOIN, PROGRAM } from "../support/artifact.ts";
 import { timePairsInBox, withMaster } from "./box-pairs.ts";
 import type { Bench } from "./report.ts";
@@ -7,8 +8,9 @@ const KEPT = "/root/anchor";
 const MASTER = "/opt/fula-master";
 const WRITER = "/opt/fula-writer";
 
-/** Copies what the anchor needs from a joined box: the two compose files, the writer's scripts, `.env`. */
+/** Copies what the anchor needs from a joined box: the two compose files, the writer's scripts, `.env`, and the directories in which containers write. */
 const KEEP = `mkdir -p ${KEPT}/master ${KEPT}/writer
+find ${MASTER} ${WRITER} -maxdepth 2 -type d -print0 | tar -cPf ${KEPT}/directories.tar --null --no-recursion -T -
 cp -a ${MASTER}/.env ${MASTER}/docker-compose.yml ${KEPT}/master/
 cp -a ${WRITER}/docker-compose.yml ${WRITER}/*.sh ${KEPT}/writer/`;
 
@@ -20,7 +22,7 @@ rm -rf ${MASTER} ${WRITER} /etc/cron.d/fula-*
 sync`;
 
 const PUT_BACK = `${RESET}
-mkdir -p ${MASTER} ${WRITER}
+tar -xpPf ${KEPT}/directories.tar
 cp -a ${KEPT}/master/. ${MASTER}/
 cp -a ${KEPT}/writer/. ${WRITER}/`;
 
@@ -31,7 +33,7 @@ const up = (directory: string): string =>
 const PSQL =
   "docker exec --interactive postgres-pinning psql -X -q -v ON_ERROR_STOP=1 -U pinning_user -d pinning_service";
 const MIGRATE = `cd /root/package/migrations
-ls [0-9]*.sql | grep -v '\\.down\\.sql$' | xargs cat | ${PSQL} -f - >/dev/null`;
+ls [0-9]*.sql | grep -v '\\.down\\.sql$' | xargs cat ${KEPT}/ledger.sql | ${PSQL} -f - >/dev/null`;
 
 /** A first join with every image on the box, against Compose with the same two files, and psql. */
 export const benches: readonly Bench[] = [
@@ -40,6 +42,7 @@ export const benches: readonly Bench[] = [
     run: () =>
       withMaster("bench-join", async (box) => {
         await box.run(KEEP);
+        await box.writeFile(`${KEPT}/ledger.sql`, `${LEDGER_SQL};\n`, 0o644);
         const pairs = await timePairsInBox(box, {
           rounds: ROUNDS,
           ours: { prepare: RESET, run: `node ${PROGRAM} ${FIRST_JOIN.join(" ")}` },

@@ -3,7 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
+import { createLedger } from "../../src/database/ledger.ts";
 import { createMigrator } from "../../src/database/migrator.ts";
+import { withSession } from "../../src/database/session.ts";
 import { findPostgresPrograms } from "../support/postgres-programs.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres-server.ts";
 import { type Contender, timePairs } from "./pairs.ts";
@@ -60,17 +62,30 @@ async function compare(
     ...(await timePairs(
       ROUNDS,
       onEmptyDatabase(postgres, ours),
-      onEmptyDatabase(postgres, (target) => runPsql(target, files)),
+      onEmptyDatabase(postgres, (target) => runPsql(target, files), withLedger),
     )),
   };
 }
 
+/** The files use tables that the program makes first. For psql, they are there before its time begins. */
+const withLedger: Run = (target) =>
+  withSession(
+    target,
+    { applicationName: "bench", readOnly: false, statementTimeoutMs: 0, lockTimeoutMs: 0 },
+    createLedger,
+  );
+
 /** Each run gets its own database. The time to create it does not count. */
-function onEmptyDatabase(postgres: Pick<TestPostgres, "createDatabase">, run: Run): Contender {
+function onEmptyDatabase(
+  postgres: Pick<TestPostgres, "createDatabase">,
+  run: Run,
+  before: Run = () => Promise.resolve(),
+): Contender {
   let target: PostgresTarget | null = null;
   return {
     prepare: async () => {
       target = await postgres.createDatabase();
+      await before(target);
     },
     run: async () => {
       if (target === null) throw new Error("no database was made");
