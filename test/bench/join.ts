@@ -33,7 +33,12 @@ const up = (directory: string): string =>
 const PSQL =
   "docker exec --interactive postgres-pinning psql -X -q -v ON_ERROR_STOP=1 -U pinning_user -d pinning_service";
 const MIGRATE = `cd /root/package/migrations
-ls [0-9]*.sql | grep -v '\\.down\\.sql$' | xargs cat ${KEPT}/ledger.sql | ${PSQL} -f - >/dev/null`;
+{
+  cat ${KEPT}/ledger.sql
+  for file in $(ls [0-9]*.sql | grep -v '\\.down\\.sql$'); do
+    if grep -q 'fula-node:transaction one' $file; then echo 'BEGIN;'; cat $file; echo 'COMMIT;'; else cat $file; fi
+  done
+} | ${PSQL} -f - >/dev/null`;
 
 /** A first join with every image on the box, against Compose with the same two files, and psql. */
 export const benches: readonly Bench[] = [

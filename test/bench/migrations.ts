@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -115,8 +115,14 @@ async function listUpFiles(): Promise<readonly string[]> {
 
 async function runPsql(target: PostgresTarget, names: readonly string[]): Promise<void> {
   const where = ["-h", target.host, "-p", String(target.port), "-U", target.user, "-d", target.database];
-  const files = names.flatMap((name) => ["-f", join(SHIPPED, name)]);
-  await execa("psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", ...where, ...files], {
+  const files = await Promise.all(
+    names.map(async (name) => {
+      const path = join(SHIPPED, name);
+      const isWhole = (await readFile(path, "utf8")).includes("-- fula-node:transaction one");
+      return isWhole ? ["-c", "BEGIN", "-f", path, "-c", "COMMIT"] : ["-f", path];
+    }),
+  );
+  await execa("psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", ...where, ...files.flat()], {
     env: { PGPASSWORD: target.password },
   });
 }
