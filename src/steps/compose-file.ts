@@ -25,6 +25,16 @@ function recordsOf({ kept, directory }: Project): string {
   return names.length === 0 ? "" : `; record in ${directory}/adopted how these run: ${names.join(", ")}`;
 }
 
+/** So many differences are listed that nobody made by hand: an upgrade has dozens. */
+const FEW = 6;
+
+/** `services.x.environment.Y is missing.` and such, as one line if there are many. */
+function inShort(differences: readonly string[]): readonly string[] {
+  if (differences.length <= FEW) return differences;
+  const places = new Set(differences.map((one) => one.split(/[ .]/).slice(0, 2).join(".")));
+  return [`${differences.length} values are not as this version writes them: of ${[...places].join(", ")}`];
+}
+
 /** A project's compose file. Compares parsed documents, and keeps the old file next to the new one. */
 export function composeFile(
   project: Project,
@@ -50,7 +60,8 @@ export function composeFile(
       }
       if (verdict.kind === "differs") {
         const evidence = { [path]: verdict.edited ? "ours, edited by hand" : "ours, different content" };
-        return { state: "drifted", seen, drift: [...verdict.differences, ...stale], evidence };
+        const drift = verdict.edited ? verdict.differences : inShort(verdict.differences);
+        return { state: "drifted", seen, drift: [...drift, ...stale], evidence };
       }
       const evidence = { [path]: "no fula-node marker in its first line" };
       return {

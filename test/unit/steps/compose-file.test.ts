@@ -17,8 +17,8 @@ async function textOnAFreshBox(): Promise<string> {
 }
 
 /** One of our files as an older version would have written it: another document, its marker true. */
-function olderFile(): string {
-  const body = desired.slice(desired.indexOf("\n") + 1).replace("unless-stopped", "always");
+function olderFile(change = (body: string) => body.replace("unless-stopped", "always")): string {
+  const body = change(desired.slice(desired.indexOf("\n") + 1));
   return `# fula-node compose sha256=${sha256(body)} version=0.0.9\n${body}`;
 }
 
@@ -36,6 +36,16 @@ stepLaws("compose-file", {
       name: "an older version wrote it",
       arrange: (host) => host.files.put(FILE, olderFile()),
       names: /restart is "always"; expected "unless-stopped"/,
+    },
+    {
+      name: "an older version wrote it, in which much is otherwise",
+      arrange: (host) =>
+        host.files.put(
+          FILE,
+          olderFile((body) => body.replaceAll(/^ {6}[A-Z_]+: .*\n/gm, "")),
+        ),
+      names:
+        /^\d\d values are not as this version writes them: of services\.postgres, services\.pinning-api, [^\n]+$/,
     },
     {
       name: "a service was taken out",
