@@ -5,8 +5,8 @@ import { expectClearWords, expectConverged, joinWith, withBox } from "../support
 import { expectExit, stderrOf } from "../support/master-box.ts";
 import { matrix, times } from "./cases.ts";
 
-const HOOK = "/root/full-disk-hook.cjs";
-/** Not on the disk that is full. */
+// Not on the disk that is full, and not where boxes are compared.
+const HOOK = "/run/full-disk-hook.cjs";
 const RECORD = "/run/full-disk";
 const SHARES = 3;
 /** More writes than a share of a first join has. */

@@ -173,7 +173,13 @@ function ofContainer(one: Inspected): unknown {
     environment: [...((Env ?? []) as readonly string[])].toSorted(),
     config,
     host: {
-      ...HostConfig,
+      // An engine that was restarted says [] where it had said null.
+      ...Object.fromEntries(
+        Object.entries(HostConfig).map(([key, value]) => [
+          key,
+          Array.isArray(value) && value.length === 0 ? null : value,
+        ]),
+      ),
       Binds: ((HostConfig["Binds"] ?? []) as readonly string[]).toSorted(),
       Mounts: sortedBy("Target", (HostConfig["Mounts"] ?? []) as readonly Inspected[]),
     },

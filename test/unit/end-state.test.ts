@@ -237,3 +237,16 @@ it("the order of a container's mounts does not count, and what is mounted does",
   expect(stateDifference(here, withMounts("/init", "/data"))).toEqual([]);
   expect(stateDifference(here, withMounts("/data", "/other"))).toHaveLength(1);
 });
+
+it("an empty list that a restarted engine writes instead of null is the same, and a value in it is not", () => {
+  const withDns = (Dns: readonly string[] | null) => {
+    const { docker } = survey();
+    const [container] = docker.containers;
+    return toEndState({
+      ...survey(),
+      docker: { ...docker, containers: [{ ...container, HostConfig: { Dns } }] },
+    });
+  };
+  expect(stateDifference(withDns(null), withDns([]))).toEqual([]);
+  expect(stateDifference(withDns(null), withDns(["1.1.1.1"]))).toHaveLength(1);
+});
