@@ -45,7 +45,7 @@ export function addBackup(program: Command, baseDir: () => Option, run: Run): vo
   backup
     .command("unpack <file>")
     .description(
-      "put all that is in a backup into a new directory, once all of it is authenticated; the database as a file for pg_restore",
+      "put all that is in a backup into a new directory, once all of it was read and is unchanged; the database as a file for pg_restore",
     )
     .requiredOption("--to <dir>", "the new directory; only root may enter it")
     .option(

@@ -188,12 +188,13 @@ async function writeVerified(
       manifest: () => {},
       entry: () => Promise.resolve(null),
     });
-    // Nobody else reads the copy: without this, a failed check would hold up the writing for ever.
-    read.catch(() => copy.resume());
+    // A check that fails destroys the copy, or reads it no more: its error is that of `read`, and ends the writing.
+    copy.on("error", () => {});
+    read.catch(() => {});
     try {
       for await (const chunk of from(start, encrypted)) {
         await draft.write(chunk);
-        if (!copy.write(chunk)) await once(copy, "drain");
+        if (!copy.write(chunk)) await Promise.race([once(copy, "drain"), read]);
       }
     } finally {
       copy.end();

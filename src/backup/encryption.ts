@@ -1,4 +1,4 @@
-import { createDecipheriv, createHash, hkdfSync } from "node:crypto";
+import { createDecipheriv, createHash, type DecipherGCM, hkdfSync } from "node:crypto";
 import { ReadableStream } from "node:stream/web";
 import { Decrypter, Encrypter } from "age-encryption";
 import { messageOf, OperatorError } from "../errors.ts";
@@ -164,7 +164,7 @@ async function* decryptPayload(
     const nonce = Buffer.alloc(12);
     nonce.writeUIntBE(number, 5, 6);
     nonce[11] = isLast ? 1 : 0;
-    const decipher = createDecipheriv("chacha20-poly1305", key, nonce, { authTagLength: TAG_BYTES });
+    const decipher = decipherOf(key, nonce);
     decipher.setAuthTag(sealed.subarray(-TAG_BYTES));
     const plain = decipher.update(sealed.subarray(0, -TAG_BYTES));
     try {
@@ -191,6 +191,20 @@ async function* decryptPayload(
     if (opened.length > 0) yield Buffer.concat(opened);
   }
   yield open(held, true);
+}
+
+function decipherOf(key: Buffer, nonce: Buffer): DecipherGCM {
+  try {
+    return createDecipheriv("chacha20-poly1305", key, nonce, { authTagLength: TAG_BYTES });
+  } catch (cause) {
+    throw new OperatorError({
+      exit: "unavailable",
+      what: "This Node.js can't decrypt backups: its OpenSSL has no ChaCha20-Poly1305.",
+      why: messageOf(cause),
+      remedy: "Use a Node.js without FIPS mode.",
+      cause,
+    });
+  }
 }
 
 function changed(cause?: unknown): OperatorError {

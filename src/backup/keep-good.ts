@@ -14,7 +14,8 @@ const recordSchema = z.object({
       bytes: z.number().int().nonnegative(),
       sha256: z.string().regex(/^[0-9a-f]{64}$/),
       at: z.iso.datetime(),
-      /** True if it was made on the disk of the master itself. Version 0.5.0 did not write it. */
+      /** Where it was made, and whether that was on a file system of the master itself. The first version with backups did not write these. */
+      directory: z.string().optional(),
       is_own_disk: z.boolean().optional(),
     }),
   ),
@@ -32,10 +33,10 @@ export function parseBackupRecord(text: string | null): readonly RecordedBackup[
   }
 }
 
-/** True if a directory, which need not exist yet, is on the same file system as another one. */
-export async function sharesDisk(directory: string, other: string): Promise<boolean> {
-  const [one, two] = await Promise.all([deviceOf(directory), deviceOf(other)]);
-  return one === two;
+/** True if a directory, which need not exist yet, is on the file system of the machine's root, or of the base directory. */
+export async function isOnOwnDisk(directory: string, baseDir: string): Promise<boolean> {
+  const [device, ...own] = await Promise.all([directory, "/", baseDir].map(deviceOf));
+  return own.includes(device ?? -1);
 }
 
 async function deviceOf(path: string): Promise<number> {
@@ -49,21 +50,27 @@ async function deviceOf(path: string): Promise<number> {
 }
 
 /**
- * Throws (`preflight`) if the newest backup was made on another disk than that of the master, and the next one would be made on that of
- * the master: a disk that is not mounted leaves an empty directory.
+ * Throws (`preflight`) if the newest backup in this directory was made on a file system of its own, and the next one would be made on that
+ * of the master: a disk that is not mounted leaves an empty directory.
  */
-export function requireMounted(
+export async function requireMounted(
   record: readonly RecordedBackup[],
   isOwnDisk: boolean,
   { directory, recordPath }: { readonly directory: string; readonly recordPath: string },
-): void {
-  const newest = record.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at)).at(-1);
-  if (newest?.is_own_disk !== false || !isOwnDisk) return;
+): Promise<void> {
+  if (!isOwnDisk) return;
+  const here = record.filter((one) => (one.directory ?? directory) === directory);
+  const newest = here.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at)).at(-1);
+  if (newest === undefined || newest.is_own_disk === true) return;
+  if (newest.is_own_disk === undefined) {
+    const there = await Promise.all(here.map(({ name }) => stat(join(directory, name)).catch(() => null)));
+    if (there.some((one) => one !== null)) return;
+  }
   throw new OperatorError({
     exit: "preflight",
-    what: `${directory} is on the disk of this master, and the backups before were not.`,
-    why: "Its own disk is not mounted. A backup on this one would be lost with the master.",
-    remedy: `Mount it, then run again. Or, if backups are to be here from now on, and those before are of no more use: rm ${recordPath}`,
+    what: `${directory} is on a file system of this master, and ${newest.name} in it was not.`,
+    why: "Its own disk is probably not mounted. A backup here would be lost with the master.",
+    remedy: `Mount it, then run again. Or give another directory in BACKUP_DIR. Or, if backups are to be here from now on: rm ${recordPath} (older ones then stay until you remove them).`,
   });
 }
 

@@ -60,15 +60,18 @@ export async function unpackStage(
   opener: Opener,
   baseDir: string,
   { files }: { readonly files: Files },
+  leastBytes: number,
 ): Promise<void> {
   const partial = partialOf(stageOf(baseDir));
   await makeDirectories(baseDir, 0o755);
   // From here on, a join without the flag would make a new master where the old one is wanted.
   await files.makeDirectory(partial, { mode: 0o700 });
   try {
-    await unpackArchive(file, opener, stageOf(baseDir), (path) => files.space(path), [
-      { name: ARCHIVE, text: `${basename(file)}\n` },
-    ]);
+    await unpackArchive(file, opener, stageOf(baseDir), {
+      space: (path) => files.space(path),
+      leastBytes,
+      more: [{ name: ARCHIVE, text: `${basename(file)}\n` }],
+    });
   } catch (thrown) {
     await files.remove(partial);
     throw thrown;

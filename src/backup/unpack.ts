@@ -14,7 +14,8 @@ import { PLACES } from "./node-files.ts";
 export const DUMP_FILE = "database.dump";
 
 const ENV_ENTRY = `${PLACES.base}/.env`;
-const SPACE_MORE_BYTES = 64 * 1024 ** 2;
+/** What stays free: others write to that disk, too. */
+const SPACE_MORE_BYTES = 512 * 1024 ** 2;
 
 /** Reads all of an archive and writes nothing. Throws (`integrity`, `newer`, `settings`) for one that is not good. */
 export function verifyArchive(file: string, opener: Opener): Promise<ReadArchive> {
@@ -25,13 +26,19 @@ export function verifyArchive(file: string, opener: Opener): Promise<ReadArchive
 }
 
 /**
- * Reads all of an archive and authenticates it: nothing of it was changed or cut off since it was encrypted, and then it was whole. Takes
- * a fraction of the time of verifyArchive, which also unpacks it. Writes nothing. Throws (`integrity`, `settings`).
+ * Reads all of an archive: nothing of it was changed or cut off since it was encrypted. Takes a fraction of the time of verifyArchive,
+ * which also unpacks it and compares it with its list. Writes nothing. Returns bytes that it has at least when it is unpacked. Throws
+ * (`integrity`, `settings`).
  */
-export async function requireUnchanged(file: string, opener: Opener): Promise<void> {
+export async function requireUnchanged(file: string, opener: Opener): Promise<number> {
   const parts = decrypt(readArchiveFile(file), opener, basename(file));
-  let isRead = false;
-  while (!isRead) isRead = (await parts.next()).done === true;
+  let end: Buffer = Buffer.alloc(0);
+  for (;;) {
+    const { done, value } = await parts.next();
+    // The last four bytes of a gzip file are its size unpacked, modulo 4 GiB (RFC 1952).
+    if (done === true) return end.length < 4 ? 0 : end.readUInt32LE(end.length - 4);
+    end = Buffer.concat([end.subarray(-4), value.subarray(-4)]);
+  }
 }
 
 /** Where an archive is unpacked before all of it is there. */
@@ -72,28 +79,37 @@ export async function previewArchive(
 
 /**
  * Unpacks an archive into a new directory that only root may enter, with its manifest and the files in `more`. All of it is compared with
- * its list on the way, and the directory gets its name when all is in it and on the disk. Whoever calls this has authenticated it.
+ * its list on the way, and the directory gets its name when all is in it and on the disk. Whoever calls this has read it with
+ * requireUnchanged, which gave `leastBytes`.
  */
 export async function unpackArchive(
   file: string,
   opener: Opener,
   directory: string,
-  space: (path: string) => Promise<{ readonly freeBytes: number }>,
-  more: readonly { readonly name: string; readonly text: string }[] = [],
+  {
+    space,
+    leastBytes,
+    more = [],
+  }: {
+    readonly space: (path: string) => Promise<{ readonly freeBytes: number }>;
+    readonly leastBytes: number;
+    readonly more?: readonly { readonly name: string; readonly text: string }[];
+  },
 ): Promise<ReadArchive> {
   await requireEmpty(directory);
-  const requireSpace = async (bytes: number): Promise<void> => {
+  const { size } = await stat(file);
+  const requireSpace = async (bytes: number, why: string): Promise<void> => {
     const { freeBytes } = await space(dirname(directory));
     if (freeBytes >= bytes + SPACE_MORE_BYTES) return;
     throw new OperatorError({
       exit: "preflight",
-      what: `The disk of ${directory} has ${decimalBytes(freeBytes)} free, and the backup needs more.`,
-      why: `Unpacked, it has several times its ${decimalBytes(size)}. What was unpacked of it was removed.`,
+      what: `The disk of ${directory} has ${decimalBytes(freeBytes)} free, and ${decimalBytes(bytes + SPACE_MORE_BYTES)} are needed.`,
+      why,
       remedy: "Free some space there, or give another directory.",
     });
   };
-  const { size } = await stat(file);
-  await requireSpace(size);
+  const least = Math.max(size, leastBytes);
+  await requireSpace(least, `Unpacked, the backup has at least ${decimalBytes(least)}.`);
   const hidden = partialOf(directory);
   try {
     await rm(hidden, { recursive: true, force: true });
@@ -104,8 +120,8 @@ export async function unpackArchive(
       read = await readArchive(decrypt(readArchiveFile(file), opener, basename(file)), {
         manifest: () => {},
         entry: async (head) => {
-          // How much there is to unpack stands at its end: so the disk is looked at before each part.
-          await requireSpace(head.bytes);
+          // How much there is to unpack stands at its end: so the disk is looked at before each part, too.
+          await requireSpace(head.bytes, `${head.name} did not fit any more. What was unpacked was removed.`);
           return await unpacking.open(head);
         },
       });

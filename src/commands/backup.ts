@@ -3,12 +3,12 @@ import type { BackupManifest } from "../backup/backup-manifest.ts";
 import { BACKUP_MARK, createBackup, type MadeBackup } from "../backup/create-backup.ts";
 import { type Locked, requirePassphrase, requireRecipients } from "../backup/encryption.ts";
 import {
+  isOnOwnDisk,
   keepGood,
   parseBackupRecord,
   type RecordedBackup,
   renderBackupRecord,
   requireMounted,
-  sharesDisk,
 } from "../backup/keep-good.ts";
 import { requireUnchanged, unpackArchive, verifyArchive } from "../backup/unpack.ts";
 import { closeAll, openNodeFiles } from "../backup/node-files.ts";
@@ -90,12 +90,12 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
     };
     const regular = master.values("BACKUP_DIR");
     const keep = Number(master.values("BACKUP_KEEP"));
+    const isOwnDisk = await isOnOwnDisk(directory, layout.baseDir);
     const made =
       directory === regular
         ? await keepRecord(world, master, { directory, keep }, run)
-        : await makeByHand(world, master, regular === undefined, run);
+        : await makeByHand(world, master, { isOnlyOne: regular === undefined, isOwnDisk }, run);
     const ms = host.clock.monotonicMs() - from;
-    const isOwnDisk = await sharesDisk(directory, layout.baseDir);
     reporter.result({
       data: { verb: VERB, ...made, durationMs: ms, isOwnDisk },
       lines: [
@@ -157,15 +157,25 @@ function chooseTarget(
 async function makeByHand(
   { host }: World,
   { layout }: InstalledMaster,
-  isOnlyOne: boolean,
+  { isOnlyOne, isOwnDisk }: { readonly isOnlyOne: boolean; readonly isOwnDisk: boolean },
   run: () => Promise<MadeBackup>,
 ): Promise<MadeBackup> {
   const made = await run();
+  if (!isOnlyOne) return made;
   const deps = { files: host.files, clock: host.clock, path: layout.backupHeartbeat };
-  const summary = `${decimalBytes(made.bytes)}, ${made.path}`;
-  if (isOnlyOne) await withHeartbeat(deps, VERB, () => Promise.resolve({ exit: "ok", summary }));
+  const summary = `${decimalBytes(made.bytes)}, ${made.path}${isOwnDisk ? OWN_DISK : ""}`;
+  const facts = { by_hand: true };
+  try {
+    await withHeartbeat(deps, VERB, () => Promise.resolve({ exit: "ok" as const, summary, facts }));
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    throw thrown.withChanged(`${made.path} was made and is good, but \`fula-node status\` does not know it.`);
+  }
   return made;
 }
+
+/** What is said of a backup that is lost with the machine. */
+const OWN_DISK = ", on this machine's own disk";
 
 /** Records a run for `status`, and what it made; then removes the good ones that are older than the newest `keep`. */
 async function keepRecord(
@@ -183,11 +193,11 @@ async function keepRecord(
   const deps = { files: host.files, clock: host.clock, path: layout.backupHeartbeat, channels };
   const { made } = await withHeartbeat(deps, VERB, async () => {
     const before = parseBackupRecord(await host.files.readText(layout.backupRecord));
-    const isOwnDisk = await sharesDisk(directory, layout.baseDir);
-    requireMounted(before, isOwnDisk, { directory, recordPath: layout.backupRecord });
+    const isOwnDisk = await isOnOwnDisk(directory, layout.baseDir);
+    await requireMounted(before, isOwnDisk, { directory, recordPath: layout.backupRecord });
     const one = await run();
     const { name, bytes, sha256, path, manifest } = one;
-    const newest = { name, bytes, sha256, at: manifest.created_at, is_own_disk: isOwnDisk };
+    const newest = { name, bytes, sha256, at: manifest.created_at, directory, is_own_disk: isOwnDisk };
     // Recorded before anything is removed: what is not in the record is never removed.
     const save = (backups: readonly RecordedBackup[]) =>
       host.files.writeAtomic(layout.backupRecord, renderBackupRecord(backups), { mode: 0o600 });
@@ -208,7 +218,8 @@ async function keepRecord(
     const damaged = kept.damaged.length === 0 ? "" : `, ${kept.damaged.length} damaged`;
     return {
       exit: kept.damaged.length === 0 ? ("ok" as const) : ("pending" as const),
-      summary: `${decimalBytes(bytes)}, ${good} good in ${directory}${damaged}${isOwnDisk ? ", on this machine's own disk" : ""}`,
+      summary: `${decimalBytes(bytes)}, ${good} good in ${directory}${damaged}${isOwnDisk ? OWN_DISK : ""}`,
+      facts: { by_hand: false },
       made: one,
     };
   });
@@ -352,7 +363,7 @@ export async function backupVerify(file: string, flags: BackupVerifyFlags, world
   return "ok";
 }
 
-/** `backup unpack FILE --to DIR`: puts what is in an archive into a new directory, after all of it was authenticated. */
+/** `backup unpack FILE --to DIR`: puts what is in an archive into a new directory, after all of it was read. */
 export async function backupUnpack(file: string, flags: BackupUnpackFlags, world: World): Promise<VerbExit> {
   requireRoot(world.host, "what it unpacks is secret, and belongs to several users");
   if (!isAbsolute(flags.to))
@@ -362,8 +373,9 @@ export async function backupUnpack(file: string, flags: BackupUnpackFlags, world
       remedy: "For example: --to /root/unpacked",
     });
   const opener = await readOpener(flags.setFile, world);
-  await requireUnchanged(file, opener);
-  const read = await unpackArchive(file, opener, flags.to, (path) => world.host.files.space(path));
+  const leastBytes = await requireUnchanged(file, opener);
+  const space = (path: string) => world.host.files.space(path);
+  const read = await unpackArchive(file, opener, flags.to, { space, leastBytes });
   world.reporter.result({
     data: { verb: "backup unpack", file, directory: flags.to, ...read },
     lines: [

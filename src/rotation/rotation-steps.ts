@@ -2,6 +2,7 @@ import type { AnyStep, Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
 import { reencryptSealed, revokeOtherKeys, surveySealed } from "../accounts/key-change.ts";
+import { parseHeartbeat } from "../pinset/heartbeat.ts";
 import { parseMemory } from "../pinset/snapshot/memory.ts";
 import { readEnvFile } from "../settings/context.ts";
 import { setValues } from "../settings/env-file.ts";
@@ -201,26 +202,33 @@ async function takeSnapshot(
   },
 ): Promise<void> {
   const { id } = await host.signing.publicKey(next, layout.rotation);
-  const isTaken = async (): Promise<boolean> => {
+  /** The number of the last snapshot, if it has the new key. */
+  const taken = async (): Promise<number | null> => {
     const memory = parseMemory(await host.files.readText(layout.snapshotMemory));
-    return memory !== null && memory !== "damaged" && memory.last?.keyId === id;
+    return memory !== null && memory !== "damaged" && memory.last?.keyId === id ? memory.last.sequence : null;
   };
-  // The record of the run is the last thing that it writes: a run that was killed before has not ended its work.
+  // The record of a run is the last thing that it writes: one that was killed before has not ended its work.
   const isRecorded = async (): Promise<boolean> => {
     const [memory, record] = await Promise.all([
       host.files.stat(layout.snapshotMemory),
-      host.files.stat(layout.snapshotHeartbeat),
+      host.files.readText(layout.snapshotHeartbeat),
     ]);
-    return memory !== null && record !== null && record.modifiedAt >= memory.modifiedAt;
+    const lastGood = parseHeartbeat(record)?.last_good_at ?? null;
+    return memory !== null && lastGood !== null && Date.parse(lastGood) >= memory.modifiedAt.getTime();
   };
-  if ((await isTaken()) && (await isRecorded())) return;
+  const before = await taken();
+  if (before !== null && (await isRecorded())) return;
+  const isNew = async (): Promise<boolean> => {
+    const now = await taken();
+    return now !== null && (before === null || now > before);
+  };
   try {
     await host.system.runCommand(runs, { timeoutMs: SNAPSHOT_DEADLINE_MS });
   } catch (thrown) {
-    if (!(thrown instanceof OperatorError) || !(await isTaken())) throw thrown;
+    if (!(thrown instanceof OperatorError) || !(await isNew())) throw thrown;
     report(`The snapshot was taken, but there is an alarm: ${thrown.why ?? thrown.what}`);
   }
-  if (!(await isTaken())) throw unhealthy("the snapshot was not taken with the new key");
+  if (!(await isNew())) throw unhealthy("the snapshot was not taken with the new key");
 }
 
 async function refuseHolders(host: HostReader, previous: string): Promise<void> {

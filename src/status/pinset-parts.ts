@@ -208,6 +208,7 @@ export async function lookAtDrills({
 }
 
 const DAY_MS = 24 * 3_600_000;
+const CLOCK_TOLERANCE_MS = 60_000;
 /** So old may a backup be that somebody makes by hand. */
 const BY_HAND_MS = 7 * DAY_MS;
 
@@ -219,24 +220,35 @@ export async function lookAtBackup({
 }: Pick<PinsetNode, "deps" | "layout" | "values">): Promise<Judged | null> {
   const target = backupsOf(values);
   const { files, clock } = deps.host;
-  const [text, entry, born, { assessHeartbeat, parseHeartbeat }] = await Promise.all([
+  const [text, entry, key, { assessHeartbeat, parseHeartbeat }] = await Promise.all([
     files.readText(layout.backupHeartbeat),
     files.stat(CRON_FILES.backup),
-    files.stat(layout.verifyingKey),
+    files.stat(layout.signingKey),
     import("../pinset/heartbeat.ts"),
   ]);
   const now = clock.now();
   const command = "fula-node backup create";
   if (target === null) {
     const todo = `${command} --to DIR, or each day: set BACKUP_DIR and BACKUP_RECIPIENT`;
-    const last = parseHeartbeat(text)?.last_good_at ?? null;
-    if (last === null) {
-      const isYoung = born === null || now.getTime() - born.modifiedAt.getTime() < DAY_MS;
-      return isYoung ? null : { state: "attention", summary: "no copy off this box", todo, evidence: {} };
+    const record = parseHeartbeat(text);
+    if (record?.last_good_at === null || record?.last_good_at === undefined) {
+      const bornMs = key === null ? Infinity : now.getTime() - key.modifiedAt.getTime();
+      if (bornMs >= 0 && bornMs < DAY_MS) return null;
+      return { state: "attention", summary: "no copy off this box", todo, evidence: {} };
     }
-    const ageMs = now.getTime() - Date.parse(last);
+    const ageMs = now.getTime() - Date.parse(record.last_good_at);
+    const how = record.facts?.["by_hand"] === true ? ", by hand" : "";
+    // Of a run that failed, the summary says why.
+    const what = record.last_good_at === record.at ? `: ${record.summary}` : "";
+    const summary = `the last copy was made ${age(ageMs)} ago${how}${what}`;
+    if (ageMs < -CLOCK_TOLERANCE_MS)
+      return {
+        state: "attention",
+        summary: "the last copy was made in the future",
+        todo: "check the clock of this machine",
+        evidence: {},
+      };
     const isOld = ageMs > BY_HAND_MS;
-    const summary = `the last copy was made ${age(ageMs)} ago, by hand`;
     return { state: isOld ? "attention" : "ok", summary, todo: isOld ? todo : null, evidence: {} };
   }
   const operation = {

@@ -31,8 +31,12 @@ const FEW = 6;
 /** `services.x.environment.Y is missing.` and such, as one line if there are many. */
 function inShort(differences: readonly string[]): readonly string[] {
   if (differences.length <= FEW) return differences;
-  const places = new Set(differences.map((one) => one.split(/[ .]/).slice(0, 2).join(".")));
-  return [`${differences.length} values are not as this version writes them: of ${[...places].join(", ")}`];
+  const places = new Set(
+    differences.map((one) => /^(?:services|volumes|networks)\.[^.: ]+|^[^.: ]+/.exec(one)?.[0] ?? one),
+  );
+  return [
+    `${differences.length} values differ from what these settings and this version give: of ${[...places].join(", ")}`,
+  ];
 }
 
 /** A project's compose file. Compares parsed documents, and keeps the old file next to the new one. */
@@ -59,7 +63,10 @@ export function composeFile(
           : { state: "drifted", seen, drift: stale, evidence };
       }
       if (verdict.kind === "differs") {
-        const evidence = { [path]: verdict.edited ? "ours, edited by hand" : "ours, different content" };
+        const evidence = {
+          [path]: verdict.edited ? "ours, edited by hand" : "ours, different content",
+          differences: verdict.differences.join("; "),
+        };
         const drift = verdict.edited ? verdict.differences : inShort(verdict.differences);
         return { state: "drifted", seen, drift: [...drift, ...stale], evidence };
       }

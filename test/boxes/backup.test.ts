@@ -140,7 +140,7 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     await box.run("umount /mnt/nightly");
     const unmounted = await fula("backup", "create");
     expectExit(unmounted, 22);
-    expect(stderrOf(unmounted)).toContain("Its own disk is not mounted");
+    expect(stderrOf(unmounted)).toContain("Its own disk is probably not mounted");
     expect((await box.run("ls /mnt/nightly | wc -l")).stdout.trim()).toBe("2");
   });
 

@@ -150,9 +150,16 @@ describe.runIf(isThere)("a backup of a real database", () => {
   afterAll(() => source?.stop());
 
   const create = async (
-    more: { directory?: string; freeBytes?: number; onReport?: () => void; engine?: Throwaway } = {},
+    more: {
+      directory?: string;
+      freeBytes?: number;
+      onReport?: () => void;
+      engine?: Throwaway;
+      rename?: (name: string) => string;
+    } = {},
   ): Promise<MadeBackup> => {
-    const { files, snapshots } = await open();
+    const { files: found, snapshots } = await open();
+    const files = found.map((one) => ({ ...one, name: more.rename?.(one.name) ?? one.name }));
     return createBackup(more.engine ?? engine, {
       directory: more.directory ?? target,
       locked: { kind: "recipients", recipients },
@@ -216,30 +223,44 @@ describe.runIf(isThere)("a backup of a real database", () => {
     const space = () => Promise.resolve({ freeBytes: 1e12 });
     const to = join(base, "unpacked");
     mkdirSync(join(base, ".unpacked.backup-partial"));
-    await requireUnchanged(made.path, opener);
-    const { entries } = await unpackArchive(made.path, opener, to, space);
+    const leastBytes = await requireUnchanged(made.path, opener);
+    expect(leastBytes).toBeGreaterThan(made.plainBytes);
+    const { entries } = await unpackArchive(made.path, opener, to, { space, leastBytes });
     expect(entries).toBeGreaterThan(10);
     expect(readdirSync(to).toSorted()).toEqual(["base", DUMP_FILE, "manifest.json", "writer"]);
     expect(statSync(to).mode & 0o777).toBe(0o700);
     expect(readFileSync(join(to, "base/.env"), "utf8")).toBe(readFileSync(join(node, ".env"), "utf8"));
     expect(statSync(join(to, "base/postgres-tls/server/server.key")).mode & 0o777).toBe(0o640);
     expect(statSync(join(to, DUMP_FILE)).size).toBe(made.dumpBytes);
-    await expect(unpackArchive(made.path, opener, to, space)).rejects.toMatchObject({ exit: "foreign" });
-    const full = unpackArchive(made.path, opener, join(base, "x"), () => Promise.resolve({ freeBytes: 1 }));
-    await expect(full).rejects.toMatchObject({ exit: "preflight" });
+    await expect(unpackArchive(made.path, opener, to, { space, leastBytes })).rejects.toMatchObject({
+      exit: "foreign",
+    });
+    // Seen before anything is written.
+    const full = unpackArchive(made.path, opener, join(base, "x"), {
+      space: () => Promise.resolve({ freeBytes: 2 * 1024 ** 3 }),
+      leastBytes: 2 * 1024 ** 3,
+    });
+    await expect(full).rejects.toMatchObject({
+      exit: "preflight",
+      why: expect.stringContaining("2.1 GB") as string,
+    });
     // The disk fills while it is unpacked.
     let free = 1.05e9;
-    const filling = unpackArchive(made.path, opener, join(base, "x"), () =>
-      Promise.resolve({ freeBytes: (free -= 1e8) }),
-    );
-    await expect(filling).rejects.toMatchObject({ exit: "preflight" });
+    const filling = unpackArchive(made.path, opener, join(base, "x"), {
+      space: () => Promise.resolve({ freeBytes: (free -= 1e8) }),
+      leastBytes,
+    });
+    await expect(filling).rejects.toMatchObject({
+      exit: "preflight",
+      why: expect.stringContaining("did not fit any more") as string,
+    });
     expect(free).toBeGreaterThan(0);
     const bytes = readFileSync(made.path);
     bytes[bytes.length - 20] = (bytes[bytes.length - 20] ?? 0) ^ 1;
     writeFileSync(made.path, bytes);
     for (const refused of [
       requireUnchanged(made.path, opener),
-      unpackArchive(made.path, opener, join(base, "x"), space),
+      unpackArchive(made.path, opener, join(base, "x"), { space, leastBytes }),
     ])
       await expect(refused).rejects.toMatchObject({ exit: "integrity" });
     expect(readdirSync(base).filter((name) => name.includes("x"))).toEqual([]);
@@ -253,7 +274,7 @@ describe.runIf(isThere)("a backup of a real database", () => {
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=512k", "tmpfs", small]);
     try {
       const space = () => Promise.resolve({ freeBytes: 1e12 });
-      const full = unpackArchive(made.path, opener, join(small, "unpacked"), space);
+      const full = unpackArchive(made.path, opener, join(small, "unpacked"), { space, leastBytes: 0 });
       await expect(full).rejects.toMatchObject({
         exit: "unavailable",
         why: "no space is left on the device",
@@ -262,6 +283,13 @@ describe.runIf(isThere)("a backup of a real database", () => {
     } finally {
       execFileSync("umount", [small]);
     }
+  });
+
+  it("ends, and leaves nothing, when what it has written does not read back", async () => {
+    // A name that leads out of an archive: what reads it along refuses it, in the middle.
+    const broken = create({ rename: (name) => name.replace("writer/kubo/config", "writer/../config") });
+    await expect(broken).rejects.toMatchObject({ exit: "integrity" });
+    expect(readdirSync(target)).toEqual([]);
   });
 
   it("leaves nothing under a final name if pg_dump is killed in the middle", async () => {

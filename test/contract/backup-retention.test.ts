@@ -1,16 +1,16 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
+  isOnOwnDisk,
   keepGood,
   parseBackupRecord,
   type RecordedBackup,
   renderBackupRecord,
   requireMounted,
-  sharesDisk,
 } from "../../src/backup/keep-good.ts";
 
 let directory: string;
@@ -72,26 +72,58 @@ it("a record that can't be read vouches for nothing", () => {
     expect(parseBackupRecord(text)).toEqual([]);
 });
 
-it("refuses a directory whose disk is not mounted", async () => {
-  const mounted = join(directory, "mounted");
-  mkdirSync(mounted);
-  const isOwnDisk = () => sharesDisk(join(mounted, "not", "there"), directory);
-  const judge = async (record: readonly RecordedBackup[]): Promise<void> =>
+describe("a disk that is not mounted", () => {
+  let base: string;
+  let mounted: string;
+  const mount = (on: string): unknown =>
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", on]);
+  const unmount = (on: string): unknown => execFileSync("umount", [on]);
+  const isOwnDisk = () => isOnOwnDisk(join(mounted, "not", "there"), base);
+  const judge = async (...record: readonly RecordedBackup[]): Promise<void> =>
     requireMounted(record, await isOwnDisk(), { directory: mounted, recordPath: "/state/backups.json" });
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", mounted]);
-  const off = { ...put(2), is_own_disk: await isOwnDisk() };
-  try {
-    expect(off.is_own_disk).toBe(false);
-    await judge([off]);
-  } finally {
-    execFileSync("umount", [mounted]);
-  }
-  const own = { ...put(1), is_own_disk: true };
-  await expect(judge([off, own])).rejects.toMatchObject({
+  const refusal = {
     exit: "preflight",
+    why: expect.stringContaining("not mounted") as string,
     remedy: expect.stringContaining("rm /state/backups.json") as string,
+  };
+
+  beforeEach(() => {
+    // Not below the temporary directory: that may be a file system of its own.
+    base = mkdtempSync("/var/lib/fula-keep-base-");
+    mounted = mkdtempSync("/var/lib/fula-keep-");
   });
-  // The newest says where backups are. One of 0.5.0 does not say it.
-  for (const record of [[], [put(3)], [own, put(3)], [off, { ...put(3), is_own_disk: true }]])
-    await judge(record);
+  afterEach(() => {
+    for (const one of [base, mounted]) rmSync(one, { recursive: true, force: true });
+  });
+
+  it.each(["the disk of the system", "a disk of its own"])("with the base directory on %s", async (where) => {
+    if (where === "a disk of its own") mount(base);
+    try {
+      mount(mounted);
+      const off = { ...put(2), directory: mounted, is_own_disk: await isOwnDisk() };
+      try {
+        expect(off.is_own_disk).toBe(false);
+        await judge(off);
+      } finally {
+        unmount(mounted);
+      }
+      expect(await isOwnDisk()).toBe(true);
+      await expect(judge({ ...put(1), directory: mounted, is_own_disk: true }, off)).rejects.toMatchObject(
+        refusal,
+      );
+      // Nothing was there before; it was on this disk; it was in another directory.
+      await judge();
+      await judge(off, { ...put(3), directory: mounted, is_own_disk: true });
+      await judge({ ...off, directory: "/mnt/former" });
+    } finally {
+      if (where === "a disk of its own") unmount(base);
+    }
+  });
+
+  it("of a record that does not say where: if a file of it is there, it is mounted", async () => {
+    const old = put(4);
+    await expect(judge(old)).rejects.toMatchObject(refusal);
+    writeFileSync(join(mounted, old.name), "backup");
+    await judge(put(3), old);
+  });
 });

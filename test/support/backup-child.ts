@@ -73,8 +73,9 @@ async function unpack(): Promise<number> {
   const [{ name } = { name: "" }] = sizes.toSorted((a, b) => b.size - a.size);
   const opener = { kind: "identities" as const, identities: [identity] };
   const space = () => Promise.resolve({ freeBytes: Number.MAX_SAFE_INTEGER });
-  await requireUnchanged(`${directory}/${name}`, opener);
-  return (await unpackArchive(`${directory}/${name}`, opener, `${directory}/unpacked`, space)).bytes;
+  const leastBytes = await requireUnchanged(`${directory}/${name}`, opener);
+  return (await unpackArchive(`${directory}/${name}`, opener, `${directory}/unpacked`, { space, leastBytes }))
+    .bytes;
 }
 
 console.log(JSON.stringify({ bytes: await { backup, plain, unpack }[mode]() }));

@@ -53,9 +53,10 @@ export function rotatingBox(
     onCommand(argv);
     const memory = parseMemory(host.files.tree.get(LAYOUT.snapshotMemory)?.text ?? null);
     const retiredKeys = memory === null || memory === "damaged" ? [] : memory.retiredKeys;
+    const before = memory === null || memory === "damaged" ? null : memory.last;
     const last = {
       name: "pinset-1",
-      sequence: 2,
+      sequence: (before?.sequence ?? 1) + 1,
       manifestSha256: "0".repeat(64),
       keyId: keyIdOf(host.files.textOf(LAYOUT.signingKey)),
     };

@@ -70,7 +70,9 @@ export async function beginRestore(
     layout,
     about: describe(begun.manifest, host.clock.now()),
     unpack: () =>
-      "opener" in begun ? unpackStage(file ?? "", begun.opener, baseDir, host) : Promise.resolve(),
+      "opener" in begun
+        ? unpackStage(file ?? "", begun.opener, baseDir, host, begun.leastBytes)
+        : Promise.resolve(),
   });
   let outcome: RunOutcome | null = null;
   if (before?.isPlaced !== true) {
@@ -168,6 +170,7 @@ async function judge(
 ): Promise<{
   readonly manifest: BackupManifest;
   readonly opener: Opener;
+  readonly leastBytes: number;
 }> {
   const { host, questions, version } = deps;
   const file = flags.fromBackup ?? "";
@@ -193,8 +196,10 @@ async function judge(
   });
   deps.reporter.note(`Reading all of ${basename(file)}, before anything is written.`);
   // A run compares it with its list while it unpacks; what is only planned is not unpacked.
-  await (flags.dryRun ? verifyArchive(file, opener) : requireUnchanged(file, opener));
-  return { manifest, opener };
+  const leastBytes = flags.dryRun
+    ? (await verifyArchive(file, opener)).bytes
+    : await requireUnchanged(file, opener);
+  return { manifest, opener, leastBytes };
 }
 
 /** The join needs this much afterwards; less would end it once the secrets are unpacked. Throws (`preflight`). */

@@ -213,6 +213,12 @@ it("snapshot-key: a snapshot whose run was killed before its record is followed 
   await expect(rotateOn(host, "snapshot-key")).rejects.toThrow("killed");
   const last = parseMemory(host.files.textOf(LAYOUT.snapshotMemory));
   expect(last).toMatchObject({ last: { keyId: keyIdOf(host.files.textOf(LAYOUT.signingKey)) } });
+  // That one fails: the first one is not taken for it.
+  host.system.onCommand = () => {
+    throw new OperatorError({ exit: "unavailable", what: "The cluster does not answer." });
+  };
+  expect(await refused(rotateOn(host, "snapshot-key"))).toMatchObject({ exit: "unavailable" });
+  expect(host.files.tree.has(LAYOUT.rotation)).toBe(true);
   let runs = 0;
   host.system.onCommand = (argv) => {
     runs += 1;

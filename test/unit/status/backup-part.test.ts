@@ -13,11 +13,13 @@ function look({
   born = 1000,
   backup,
   outcome = "ok",
+  byHand = true,
   settings = {},
 }: {
   readonly born?: number;
   readonly backup?: number;
   readonly outcome?: "ok" | "unavailable";
+  readonly byHand?: boolean;
   readonly settings?: Readonly<Record<string, string>>;
 }) {
   const run = (hours: number) => ({
@@ -26,6 +28,7 @@ function look({
     endedAt: hoursAgo(hours),
     outcome,
     summary: "1.2 GB, 3 good in /mnt/backup",
+    facts: { by_hand: byHand },
   });
   const files = {
     readText: (path: string) =>
@@ -36,7 +39,7 @@ function look({
       ),
     stat: (path: string) =>
       Promise.resolve(
-        path === layout.verifyingKey || path === CRON_FILES.backup ? { modifiedAt: hoursAgo(born) } : null,
+        path === layout.signingKey || path === CRON_FILES.backup ? { modifiedAt: hoursAgo(born) } : null,
       ),
   };
   const deps = { host: { files, clock: { now: () => NOW } } } as unknown as StatusDeps;
@@ -47,6 +50,7 @@ const NIGHTLY = { BACKUP_DIR: "/mnt/backup", BACKUP_RECIPIENT: "age1x" };
 
 it("calls a master without any copy to attention, from its second day on", async () => {
   expect(await look({ born: 23 })).toBeNull();
+  expect(await look({ born: -1 })).toMatchObject({ state: "attention" });
   expect(await look({ born: 25 })).toMatchObject({
     state: "attention",
     summary: "no copy off this box",
@@ -59,10 +63,16 @@ it("calls a master without any copy to attention, from its second day on", async
 it("a copy by hand is good for a week", async () => {
   expect(await look({ backup: 167 })).toMatchObject({
     state: "ok",
-    summary: "the last copy was made 6 days ago, by hand",
+    summary: "the last copy was made 6 days ago, by hand: 1.2 GB, 3 good in /mnt/backup",
     todo: null,
   });
   expect(await look({ backup: 169 })).toMatchObject({ state: "attention" });
+  expect(await look({ backup: -1 })).toMatchObject({
+    state: "attention",
+    todo: "check the clock of this machine",
+  });
+  // The last one of cron, after BACKUP_DIR was taken out.
+  expect((await look({ backup: 3, byHand: false }))?.summary).toMatch(/^the last copy was made 3 h ago: /);
 });
 
 it("a nightly copy is judged by its last run", async () => {

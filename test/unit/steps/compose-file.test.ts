@@ -45,7 +45,7 @@ stepLaws("compose-file", {
           olderFile((body) => body.replaceAll(/^ {6}[A-Z_]+: .*\n/gm, "")),
         ),
       names:
-        /^\d\d values are not as this version writes them: of services\.postgres, services\.pinning-api, [^\n]+$/,
+        /^\d\d values differ from what these settings and this version give: of services\.postgres, services\.pinning-api, [^\n]+$/,
     },
     {
       name: "a service was taken out",
