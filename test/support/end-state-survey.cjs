@@ -27,6 +27,14 @@ const IDENTITIES =
 const TEXTS = /^\/(?:opt\/(?!.*\/cli\/)|etc\/cron|var\/spool\/cron|run\/|srv\/)/;
 const LONGEST_TEXT = 100_000;
 
+/** The inodes of the files that some process has locked. */
+const locked = new Set(
+  fs
+    .readFileSync("/proc/locks", "utf8")
+    .split("\n")
+    .map((line) => Number(/ [0-9a-f]+:[0-9a-f]+:(\d+) /.exec(line)?.[1])),
+);
+
 const files = [];
 for (const root of ROOTS) walk(root);
 process.stdout.write(
@@ -50,6 +58,8 @@ function walk(path) {
     for (const name of fs.readdirSync(path).toSorted((one, two) => (one < two ? -1 : 1)))
       walk(`${path}/${name}`);
   } else if (stat.isFile()) {
+    // A lock is the kernel's, and ends with its process. Its file alone means nothing, and a boot removes it.
+    if (/^\/run\/fula-node\/\w+\.lock$/.test(path) && !locked.has(stat.ino)) return;
     files.push({ ...entry, kind: "file", ...contentOf(path, stat.size) });
   } else {
     files.push({ ...entry, kind: "special" });
