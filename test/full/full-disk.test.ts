@@ -6,7 +6,7 @@ import { expectExit, stderrOf } from "../support/master-box.ts";
 import { matrix, times } from "./cases.ts";
 
 // Not on the disk that is full, and not where boxes are compared.
-const HOOK = "/run/full-disk-hook.cjs";
+const HOOK = "/var/tmp/full-disk-hook.cjs";
 const RECORD = "/run/full-disk";
 const SHARES = 3;
 /** More writes than a share of a first join has. */
