@@ -174,17 +174,34 @@ async function readText(
   return Buffer.concat(chunks).toString("utf8");
 }
 
-/** Reads a stream of tar-stream to its end. Such a stream says only by `close` that it was given up. */
+/**
+ * Reads a stream of tar-stream to its end, one chunk after the other. Such a stream may end, or give one more chunk, while it is paused;
+ * and it says only by `close` that it was given up.
+ */
 function drain(stream: Readable, take: (chunk: Buffer) => void | Promise<void>): Promise<void> {
   return new Promise((resolve, reject) => {
+    let pending: Promise<void> | null = null;
+    let isEnded = false;
     stream.on("data", (chunk: Buffer) => {
-      const busy = take(chunk);
+      const busy = pending === null ? take(chunk) : pending.then(() => take(chunk));
       if (busy === undefined) return;
       stream.pause();
-      busy.then(() => stream.resume(), reject);
+      const own = busy.then(() => {
+        if (pending !== own) return;
+        pending = null;
+        stream.resume();
+      });
+      own.catch(reject);
+      pending = own;
     });
-    stream.on("end", resolve);
+    stream.on("end", () => {
+      isEnded = true;
+      if (pending === null) resolve();
+      else pending.then(resolve, reject);
+    });
     stream.on("error", reject);
-    stream.on("close", () => reject(new Error("the archive ended in an entry")));
+    stream.on("close", () => {
+      if (!isEnded) reject(new Error("the archive ended in an entry"));
+    });
   });
 }

@@ -254,6 +254,34 @@ describe("an archive", () => {
     expect(await read(Buffer.concat([plain.subarray(0, list), Buffer.alloc(1024)]))).toBe("integrity");
   });
 
+  it("gives each chunk to what is slow only after the one before, and ends an entry after its last one", async () => {
+    const parts = Array.from({ length: 6 }, (_, index) => body(300_000 + index));
+    const entries = parts.map((dump, index) => ({
+      ...textEntry(`database/00000${index}`, ""),
+      bytes: dump.length,
+      body: [dump],
+    }));
+    const { archive, name } = await make({ kind: "recipients", recipients }, entries);
+    const written: Buffer[] = [];
+    let busy = 0;
+    const slowly = async (work: () => void): Promise<void> => {
+      busy += 1;
+      expect(busy).toBe(1);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      work();
+      busy -= 1;
+    };
+    await readArchive(decrypt(bytes(archive), opener, name), {
+      manifest: () => {},
+      entry: () =>
+        Promise.resolve({
+          write: (chunk) => slowly(() => void written.push(Buffer.from(chunk))),
+          end: () => slowly(() => {}),
+        }),
+    });
+    expect(Buffer.concat(written).equals(Buffer.concat(parts))).toBe(true);
+  });
+
   it("fails as its source fails, and does not hang", async () => {
     async function* broken(): AsyncGenerator<Uint8Array> {
       yield await Promise.resolve(body(100_000));
