@@ -68,7 +68,7 @@ export async function requireMounted(
   }
   throw new OperatorError({
     exit: "preflight",
-    what: `${directory} is on a file system of this master, and ${newest.name} in it was not.`,
+    what: `${directory} is on a file system of this master, and ${newest.is_own_disk === false ? `${newest.name} in it was not` : "no backup that is on record is in it"}.`,
     why: "Its own disk is probably not mounted. A backup here would be lost with the master.",
     remedy: `Mount it, then run again. Or give another directory in BACKUP_DIR. Or, if backups are to be here from now on: rm ${recordPath} (older ones then stay until you remove them).`,
   });

@@ -248,7 +248,7 @@ export interface HeartbeatHealth {
 }
 
 /** Clocks of a machine and of a disk that was moved to it may differ by so much. */
-const CLOCK_TOLERANCE_MS = 60_000;
+export const CLOCK_TOLERANCE_MS = 60_000;
 
 /**
  * Judges the text of a heartbeat file. `ok` is only a last run that completed without an alarm, not longer ago than two

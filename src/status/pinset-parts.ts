@@ -208,7 +208,7 @@ export async function lookAtDrills({
 }
 
 const DAY_MS = 24 * 3_600_000;
-const CLOCK_TOLERANCE_MS = 60_000;
+const BACKUP = "fula-node backup create";
 /** So old may a backup be that somebody makes by hand. */
 const BY_HAND_MS = 7 * DAY_MS;
 
@@ -219,47 +219,57 @@ export async function lookAtBackup({
   values,
 }: Pick<PinsetNode, "deps" | "layout" | "values">): Promise<Judged | null> {
   const target = backupsOf(values);
+  if (target === null) return lookAtBackupByHand(deps.host, layout);
   const { files, clock } = deps.host;
-  const [text, entry, key, { assessHeartbeat, parseHeartbeat }] = await Promise.all([
+  const [text, entry, { assessHeartbeat }] = await Promise.all([
     files.readText(layout.backupHeartbeat),
     files.stat(CRON_FILES.backup),
+    import("../pinset/heartbeat.ts"),
+  ]);
+  const operation = {
+    noun: "backup",
+    command: BACKUP,
+    everyMs: CRON_PERIODS_MS.backup,
+    scheduledAt: entry?.modifiedAt ?? null,
+  };
+  const { state, sentence, todo, heartbeat } = assessHeartbeat(text, operation, clock.now());
+  const summary = state === "ok" && heartbeat !== null ? `${sentence}: ${heartbeat.summary}` : sentence;
+  return { state, summary, todo, evidence: { directory: target.directory } };
+}
+
+/** The last backup of a master that has no BACKUP_DIR. */
+async function lookAtBackupByHand(
+  { files, clock }: StatusDeps["host"],
+  layout: MasterLayout,
+): Promise<Judged | null> {
+  const [text, key, { CLOCK_TOLERANCE_MS, parseHeartbeat }] = await Promise.all([
+    files.readText(layout.backupHeartbeat),
     files.stat(layout.signingKey),
     import("../pinset/heartbeat.ts"),
   ]);
   const now = clock.now();
-  const command = "fula-node backup create";
-  if (target === null) {
-    const todo = `${command} --to DIR, or each day: set BACKUP_DIR and BACKUP_RECIPIENT`;
-    const record = parseHeartbeat(text);
-    if (record?.last_good_at === null || record?.last_good_at === undefined) {
-      const bornMs = key === null ? Infinity : now.getTime() - key.modifiedAt.getTime();
-      if (bornMs >= 0 && bornMs < DAY_MS) return null;
-      return { state: "attention", summary: "no copy off this box", todo, evidence: {} };
-    }
-    const ageMs = now.getTime() - Date.parse(record.last_good_at);
-    const how = record.facts?.["by_hand"] === true ? ", by hand" : "";
-    // Of a run that failed, the summary says why.
-    const what = record.last_good_at === record.at ? `: ${record.summary}` : "";
-    const summary = `the last copy was made ${age(ageMs)} ago${how}${what}`;
-    if (ageMs < -CLOCK_TOLERANCE_MS)
-      return {
-        state: "attention",
-        summary: "the last copy was made in the future",
-        todo: "check the clock of this machine",
-        evidence: {},
-      };
-    const isOld = ageMs > BY_HAND_MS;
-    return { state: isOld ? "attention" : "ok", summary, todo: isOld ? todo : null, evidence: {} };
+  const attention = (summary: string, todo: string): Judged => ({
+    state: "attention",
+    summary,
+    todo,
+    evidence: {},
+  });
+  const todo = `${BACKUP} --to DIR --recipient age1..., or each night: set BACKUP_DIR and BACKUP_RECIPIENT`;
+  const record = parseHeartbeat(text);
+  if (record === null && text !== null)
+    return { ...attention("the record of the last backup can't be read", todo), state: "unknown" };
+  if (record === null || record.last_good_at === null) {
+    const bornMs = key === null ? Infinity : now.getTime() - key.modifiedAt.getTime();
+    return bornMs >= 0 && bornMs < DAY_MS ? null : attention("no copy off this box", todo);
   }
-  const operation = {
-    noun: "backup",
-    command,
-    everyMs: CRON_PERIODS_MS.backup,
-    scheduledAt: entry?.modifiedAt ?? null,
-  };
-  const { state, sentence, todo, heartbeat } = assessHeartbeat(text, operation, now);
-  const summary = state === "ok" && heartbeat !== null ? `${sentence}: ${heartbeat.summary}` : sentence;
-  return { state, summary, todo, evidence: { directory: target.directory } };
+  const ageMs = now.getTime() - Date.parse(record.last_good_at);
+  if (ageMs < -CLOCK_TOLERANCE_MS)
+    return attention("the last copy was made in the future", "check the clock of this machine");
+  const how = record.facts?.["by_hand"] === true ? ", by hand" : "";
+  // Of a run that failed, the summary says why.
+  const what = record.last_good_at === record.at ? `: ${record.summary}` : "";
+  const summary = `the last copy was made ${age(Math.max(0, ageMs))} ago${how}${what}`;
+  return ageMs > BY_HAND_MS ? attention(summary, todo) : { state: "ok", summary, todo: null, evidence: {} };
 }
 
 /** cron itself, and whether its lines still start a program. */

@@ -14,12 +14,14 @@ function look({
   backup,
   outcome = "ok",
   byHand = true,
+  record,
   settings = {},
 }: {
   readonly born?: number;
   readonly backup?: number;
   readonly outcome?: "ok" | "unavailable";
   readonly byHand?: boolean;
+  readonly record?: string;
   readonly settings?: Readonly<Record<string, string>>;
 }) {
   const run = (hours: number) => ({
@@ -34,7 +36,7 @@ function look({
     readText: (path: string) =>
       Promise.resolve(
         path === layout.backupHeartbeat && backup !== undefined
-          ? JSON.stringify(writeHeartbeat(null, run(backup)))
+          ? (record ?? JSON.stringify(writeHeartbeat(null, run(backup))))
           : null,
       ),
     stat: (path: string) =>
@@ -56,6 +58,8 @@ it("calls a master without any copy to attention, from its second day on", async
     summary: "no copy off this box",
     todo: expect.stringContaining("fula-node backup create --to DIR") as string,
   });
+  // What can't be read is not the same as nothing.
+  expect(await look({ backup: 1, record: "{" })).toMatchObject({ state: "unknown" });
   // A run that failed is no copy.
   expect(await look({ backup: 1, outcome: "unavailable" })).toMatchObject({ state: "attention" });
 });
