@@ -4,7 +4,7 @@ import { WRITER_SCRIPTS } from "../docker/compose-document.ts";
 import { OperatorError } from "../errors.ts";
 import { codeOf, fileError, isAbsence } from "../machine/file-errors.ts";
 import type { SnapshotFile } from "../pinset/snapshot/store.ts";
-import { type MasterLayout, TAKEN_OVER } from "../settings/layout.ts";
+import { type MasterLayout, TAKEN_OVER, WRITER_IDENTITY } from "../settings/layout.ts";
 import type { ArchiveEntry } from "./archive-writer.ts";
 
 /** Where the entries of an archive belong. */
@@ -27,7 +27,7 @@ const WRITER_FILES = [
   "kubo/datastore_spec",
   "kubo/swarm.key",
   "kubo/keystore",
-  "ipfs-cluster/identity.json",
+  WRITER_IDENTITY,
   "ipfs-cluster/service.json",
 ] as const;
 
@@ -182,6 +182,6 @@ export async function readPeerIds(
   };
   return {
     kubo: await read("kubo/config", ({ Identity }) => (Identity as { PeerID?: unknown } | undefined)?.PeerID),
-    cluster: await read("ipfs-cluster/identity.json", ({ id }) => id),
+    cluster: await read(WRITER_IDENTITY, ({ id }) => id),
   };
 }

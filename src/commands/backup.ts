@@ -31,7 +31,7 @@ import { parseMemory } from "../pinset/snapshot/memory.ts";
 import { checkChain, trustedKeys } from "../pinset/snapshot/links.ts";
 import type { SnapshotFile } from "../pinset/snapshot/store.ts";
 import { verifySnapshot } from "../pinset/snapshot/verify.ts";
-import { lockNames } from "../settings/layout.ts";
+import { lockNames, WRITER_IDENTITY } from "../settings/layout.ts";
 import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import { age, countOf, decimalBytes, duration } from "../units.ts";
 import type { World } from "../world.ts";
@@ -282,7 +282,7 @@ async function makeBackup(
     );
     await engine.removeMarked(BACKUP_MARK);
     const writer = values("WRITER_DIR") ?? "";
-    const isHere = (await host.files.stat(`${writer}/ipfs-cluster/identity.json`)) !== null;
+    const isHere = (await host.files.stat(`${writer}/${WRITER_IDENTITY}`)) !== null;
     const writerDir = isHere ? writer : null;
     const { files, snapshots } = await openNodeFiles(
       { layout, writerDir },

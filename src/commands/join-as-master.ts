@@ -28,6 +28,7 @@ import {
   masterLayout,
   type MasterLayout,
   NAMES,
+  WRITER_IDENTITY,
 } from "../settings/layout.ts";
 import { backupsOf } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
@@ -35,6 +36,7 @@ import { upgradeBackup, type UpgradeBackup, WITHOUT_BACKUP } from "../steps/mast
 import type { World } from "../world.ts";
 
 const VERB = "join-as-master";
+const NO_BACKUP_HAS = "No backup has, keep a copy:";
 const EDGE_DATA = `the volume ${NAMES.edgeVolume}`;
 
 /** Makes this machine a master, or repairs the master on it. `dryRun` only prints the plan. */
@@ -115,7 +117,10 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
             ["If this machine has another address:", `fula-node invite create --name NAME${url}${here}`],
           ] as const)),
       ...keepsOf(desired.settings, here),
-      ...(edge === null ? [] : ([["No backup has, keep a copy:", EDGE_DATA]] as const)),
+      ...(edge === null ? [] : ([[NO_BACKUP_HAS, EDGE_DATA]] as const)),
+      ...(flags.dryRun || (await isWriterOurs(world, desired.settings))
+        ? []
+        : ([[NO_BACKUP_HAS, `${WRITER_IDENTITY} and kubo/config of the writer`]] as const)),
       ["Let others join:", `fula-node invite create --name NAME${url}${here}`],
       ["See how it stands:", `fula-node status${here}`],
       ["fula-node is installed as:", `node ${cliCurrent}/bin/fula-node.js`],
@@ -223,4 +228,9 @@ function keepsOf(settings: Settings, here: string): readonly NextStep[] {
   const backups = backupsOf((key) => settings.get(key)?.value);
   if (backups !== null) return [["Backed up every night to:", backups.directory]];
   return [["Keep a copy off this box:", `fula-node backup create --to DIR --recipient age1...${here}`]];
+}
+
+/** True if a backup finds who the writer is. A writer that fula-node did not create has that somewhere else. */
+async function isWriterOurs({ host }: Pick<World, "host">, settings: Settings): Promise<boolean> {
+  return (await host.files.stat(`${settings.get("WRITER_DIR")?.value ?? ""}/${WRITER_IDENTITY}`)) !== null;
 }

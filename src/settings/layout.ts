@@ -107,6 +107,9 @@ export const STORAGE_NAMES = {
 /** The marker file next to the data of a writer that `--adopt writer` took over. fula-node never removes the file or the data. */
 export const TAKEN_OVER = "taken-over.txt";
 
+/** Below the directory of a writer that fula-node created: its peer id and its secret key. */
+export const WRITER_IDENTITY = "ipfs-cluster/identity.json";
+
 /** The cron files, with upstream's names where it has one. That of the drills is there only after `drill --schedule`, that of backups only with BACKUP_DIR. */
 export const CRON_FILES = {
   snapshot: "/etc/cron.d/fula-pinset-snapshot",

@@ -196,6 +196,8 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     const again = await fula("join-as-master", "--yes");
     expectExit(again, 0);
     expect(again.stdout).toContain("restore the database of the backup");
+    expect(again.stdout).toContain("See how it stands:");
+    expect(again.stdout).not.toContain("No backup has");
     expect(again.stdout + again.stderr).not.toContain("canary");
     expect((await box.run("ls -A /opt/fula-master")).stdout).not.toContain("from-backup");
     expect(await identityOf(box)).toEqual(before);

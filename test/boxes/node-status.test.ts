@@ -250,6 +250,9 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
     expect(stopped.get("cron")).toMatch(/^ok: /);
     await master.run("systemctl start docker");
     expectExit(await rejoin(master), 0);
+    // The writer has just started: it lists a node from its next ping on. A run of cron may have met the stopped engine.
+    await eventually("the master lists the node again", hasPingedAgain);
+    for (const run of [["sweep"], ["snapshot", "take"]]) expectExit(await fulaNode(master, run), 0);
     await masterStatus(0);
   });
 

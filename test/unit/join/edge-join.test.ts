@@ -83,6 +83,12 @@ describe("the end of a join with an edge", () => {
     const recipient = `BACKUP_RECIPIENT=age1${"q".repeat(58)}`;
     const text = await joinOn(new FakeStorage(), ["BACKUP_DIR=/mnt/backup", recipient]);
     expect(text).toContain("Backed up every night to: /mnt/backup");
+    const adopted = "No backup has, keep a copy: ipfs-cluster/identity.json and kubo/config of the writer ";
+    expect(text).toContain(adopted);
+    const ours = new FakeStorage();
+    await joinOn(ours, []);
+    ours.files.put("/opt/fula-writer/ipfs-cluster/identity.json", "{}");
+    expect(await joinOn(ours, [])).not.toContain(adopted);
     for (const alone of ["BACKUP_DIR=/mnt/backup", recipient])
       await expect(joinOn(new FakeStorage(), [alone])).rejects.toMatchObject({
         exit: "settings",
