@@ -35,7 +35,7 @@ export function addChecks(program: Command, run: Run): void {
     .description("the logs of the node's services, of cron and of the journal, merged by time")
     .argument(
       "[service...]",
-      "postgres, kubo, ipfs-cluster, pinning-api, storage-api, edge, gateway, updater, ingest, snapshot, sweep, drill, alerts or journal (default: all that this node has)",
+      "postgres, kubo, ipfs-cluster, pinning-api, storage-api, edge, gateway, updater, ingest, snapshot, sweep, drill, backup, alerts or journal (default: all that this node has)",
     )
     .option("--since <time>", "from then on: an age (90s, 10m, 2h, 3d) or a time (2026-01-31T12:00Z)")
     .option("--lines <n>", "at most the last n lines of each log (default: 200; with --since, all)")

@@ -29,7 +29,7 @@ export async function beginArchive(directory: string, owner: string): Promise<Ar
   const there = await stat(directory).catch(() => null);
   if (there !== null && !there.isDirectory())
     throw new OperatorError({
-      exit: "usage",
+      exit: "preflight",
       what: `${directory} is not a directory.`,
       remedy: "Give a directory. The archive gets a name of its own in it.",
     });

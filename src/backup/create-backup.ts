@@ -27,8 +27,14 @@ interface BackupGiven {
   readonly master: BackupManifest["master"];
   readonly toolVersion: string;
   readonly at: Date;
-  readonly files: readonly OpenFile[];
-  readonly snapshots: readonly string[];
+  /**
+   * Opens the files, and says which snapshots of the pinset are among them. Called once the moment of the dump is fixed: a pin that the
+   * database has is then in a snapshot that is taken here.
+   */
+  readonly openFiles: () => Promise<{
+    readonly files: readonly OpenFile[];
+    readonly snapshots: readonly string[];
+  }>;
   readonly target: PostgresTarget;
   readonly isDatabaseElsewhere: boolean;
   readonly serverVersion: string;
@@ -60,9 +66,9 @@ const SPACE_MORE_BYTES = 64 * 1024 ** 2;
 /** Only a server that nobody listens to any more ends a dump. */
 const LONGEST_MS = 24 * 3_600_000;
 
-/** Makes a backup: dumps the database, packs, encrypts, reads all of it back, and gives it its name. Closes `files`. */
+/** Makes a backup: dumps the database, packs, encrypts, reads all of it back, and gives it its name. */
 export async function createBackup(engine: Throwaway, given: BackupGiven): Promise<MadeBackup> {
-  const { target, files } = given;
+  const { target } = given;
   const session = {
     applicationName: "fula-node backup",
     readOnly: true,
@@ -81,17 +87,34 @@ export async function createBackup(engine: Throwaway, given: BackupGiven): Promi
       remedy: "The role of POSTGRES_USER must be able to read all of it.",
       cause: thrown,
     });
+  }
+}
+
+async function dumpAndPack(engine: Throwaway, given: BackupGiven, client: Client): Promise<MadeBackup> {
+  const snapshot = await openExportedSnapshot(client, LONGEST_MS);
+  const { files, snapshots } = await given.openFiles();
+  try {
+    return await dumpWith(engine, given, { client, snapshot, files, snapshots });
   } finally {
     await closeAll(files);
   }
 }
 
-async function dumpAndPack(engine: Throwaway, given: BackupGiven, client: Client): Promise<MadeBackup> {
-  const { target, image, container: name, files, report } = given;
-  const snapshot = await openExportedSnapshot(client, LONGEST_MS);
+async function dumpWith(
+  engine: Throwaway,
+  given: BackupGiven,
+  now: {
+    readonly client: Client;
+    readonly snapshot: string;
+    readonly files: readonly OpenFile[];
+    readonly snapshots: readonly string[];
+  },
+): Promise<MadeBackup> {
+  const { target, image, container: name, report } = given;
+  const { client, snapshot, files, snapshots } = now;
   const migration = (await readLedger(client)).findLast(({ state }) => state === "applied")?.version ?? null;
   const roles = await client.query<{ role: string }>(ROLES_SQL);
-  await requireSpace(client, given);
+  await requireSpace(client, given, files);
   const manifest = newManifest({
     created_at: given.at.toISOString(),
     tool: { name: "fula-node", version: given.toolVersion },
@@ -106,7 +129,7 @@ async function dumpAndPack(engine: Throwaway, given: BackupGiven, client: Client
       migration,
       roles: roles.rows.map(({ role }) => role).filter((role) => role !== target.user),
     },
-    snapshots: [...given.snapshots],
+    snapshots: [...snapshots],
   });
   report("dumping the database; nothing is stopped, and nobody waits for it");
   const dump = await openDump(engine, target, { name, mark: BACKUP_MARK, image, snapshot });
@@ -155,7 +178,11 @@ async function* allEntries(
 }
 
 /** Throws (`preflight`) if the archive may not fit. */
-async function requireSpace(client: Client, { files, freeBytes, directory }: BackupGiven): Promise<void> {
+async function requireSpace(
+  client: Client,
+  { freeBytes, directory }: BackupGiven,
+  files: readonly OpenFile[],
+): Promise<void> {
   const { rows } = await client.query<{ bytes: string }>(
     "SELECT pg_database_size(current_database())::text AS bytes",
   );

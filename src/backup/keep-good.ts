@@ -123,13 +123,12 @@ export async function keepGood(
   };
 }
 
-/** Null if there is no such file any more. */
+/** Null if there is no such file any more. One that can't be read is not what was written: the others still get older. */
 async function hashOf(path: string): Promise<string | null> {
   try {
     return await hashArchiveFile(path);
   } catch (thrown) {
-    const cause = thrown instanceof OperatorError ? thrown.cause : thrown;
-    if (isAbsence(cause)) return null;
-    throw thrown;
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    return isAbsence(thrown.cause) ? null : "unreadable";
   }
 }

@@ -6,7 +6,7 @@ import type { FileReader } from "../machine/file-reader.ts";
 import { type BackupManifest, FIRST_ENTRY, parseBackupManifest } from "./backup-manifest.ts";
 import type { Opener } from "./encryption.ts";
 import { PLACES } from "./node-files.ts";
-import { masterLayout } from "../settings/layout.ts";
+import { masterLayout, type MasterLayout } from "../settings/layout.ts";
 import { DUMP_FILE, partialOf, unpackArchive } from "./unpack.ts";
 
 /** A backup that is unpacked on the machine that becomes its master, until the master has all of it. It is there only meanwhile. */
@@ -17,10 +17,13 @@ export interface Stage {
   readonly archive: string;
   /** True once its files are where they belong: then they belong to the master, and are not placed again. */
   readonly isPlaced: boolean;
+  /** True once the cluster has all pins of its newest snapshot, or if it has no snapshot. */
+  readonly hasPins: boolean;
 }
 
 const ARCHIVE = "archive.txt";
 const PLACED = "placed.txt";
+const PINS = "pins.txt";
 
 /** Where a restore into this base directory keeps what it has unpacked. */
 export function stageOf(baseDir: string): string {
@@ -42,16 +45,46 @@ export async function readStage(files: FileReader, baseDir: string): Promise<Sta
   const directory = stageOf(baseDir);
   const text = await files.readText(`${directory}/${FIRST_ENTRY}`);
   if (text === null) return null;
-  const [archive, placed] = await Promise.all([
+  const [archive, placed, pins] = await Promise.all([
     files.readText(`${directory}/${ARCHIVE}`),
     files.stat(`${directory}/${PLACED}`),
+    files.stat(`${directory}/${PINS}`),
   ]);
+  const manifest = parseBackupManifest(text);
   return {
     directory,
-    manifest: parseBackupManifest(text),
+    manifest,
     archive: archive?.trim() ?? "",
     isPlaced: placed !== null,
+    hasPins: pins !== null || manifest.snapshots.length === 0,
   };
+}
+
+/** Marks a stage: the cluster has its pins. */
+export async function markPins({ directory }: Stage, files: Pick<Files, "writeAtomic">): Promise<void> {
+  await files.writeAtomic(`${directory}/${PINS}`, "", { mode: 0o600 });
+}
+
+/**
+ * What of a stage is not needed any more once a join has come to its end, in the order in which it must be removed: a stage that is
+ * removed in part is still known as one. Until the cluster has the pins, the snapshots stay, and what says which backup it is.
+ */
+export async function unneededOf(files: FileReader, layout: MasterLayout): Promise<readonly string[]> {
+  const directory = layout.fromBackupDir;
+  const names = await files.list(directory);
+  if (names === null) return [];
+  const paths = (from: string, all: readonly string[], kept: readonly string[]): readonly string[] =>
+    all.filter((name) => !kept.includes(name)).map((name) => `${from}/${name}`);
+  const stage = await readStage(files, layout.baseDir);
+  if (stage === null || stage.hasPins) {
+    const marks = [PLACED, FIRST_ENTRY].filter((name) => names.includes(name));
+    return [...paths(directory, names, marks), ...marks.map((name) => `${directory}/${name}`), directory];
+  }
+  const base = `${directory}/${PLACES.base}`;
+  return [
+    ...paths(directory, names, [FIRST_ENTRY, ARCHIVE, PLACED, PLACES.base]),
+    ...paths(base, (await files.list(base)) ?? [], [basename(layout.snapshotsDir)]),
+  ];
 }
 
 /** Unpacks an archive for the master of this base directory. The stage is whole, or it is not there. */

@@ -1,3 +1,4 @@
+import { readdirSync, rmSync } from "node:fs";
 import { chmod, chown, type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
@@ -13,7 +14,7 @@ import { PLACES } from "./node-files.ts";
 /** The database in an unpacked backup: all parts of it in one file, as pg_restore reads it. */
 export const DUMP_FILE = "database.dump";
 
-const ENV_ENTRY = `${PLACES.base}/.env`;
+export const ENV_ENTRY = `${PLACES.base}/.env`;
 /** What stays free: others write to that disk, too. */
 const SPACE_MORE_BYTES = 512 * 1024 ** 2;
 
@@ -111,9 +112,14 @@ export async function unpackArchive(
   const least = Math.max(size, leastBytes);
   await requireSpace(least, `Unpacked, the backup has at least ${decimalBytes(least)}.`);
   const hidden = partialOf(directory);
+  // A run that is stopped by a signal leaves no secret. The directory stays: it says that a restore was cut off.
+  const empty = (): void => {
+    for (const name of readdirSync(hidden)) rmSync(join(hidden, name), { recursive: true, force: true });
+  };
   try {
     await rm(hidden, { recursive: true, force: true });
     await mkdir(hidden, { mode: 0o700 });
+    process.once("exit", empty);
     const unpacking = new Unpacking(hidden);
     let read: ReadArchive;
     try {
@@ -137,6 +143,8 @@ export async function unpackArchive(
   } catch (thrown) {
     await rm(hidden, { recursive: true, force: true });
     throw fileError("write", directory, thrown);
+  } finally {
+    process.off("exit", empty);
   }
 }
 
@@ -146,6 +154,16 @@ async function requireEmpty(directory: string): Promise<void> {
     if (isAbsence(thrown)) return [];
     throw fileError("read", directory, thrown);
   });
+  const [own, parent] = await Promise.all(
+    [directory, dirname(directory)].map((path) => stat(path).catch(() => null)),
+  );
+  // What is unpacked gets its name at the end, and nothing gets the name of a mounted disk.
+  if (own !== null && own !== undefined && own.dev !== parent?.dev)
+    throw new OperatorError({
+      exit: "usage",
+      what: `A disk is mounted at ${directory}.`,
+      remedy: `Give a new directory on it: ${directory}/backup`,
+    });
   if (names.length === 0) return;
   throw new OperatorError({
     exit: "foreign",

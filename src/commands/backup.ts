@@ -1,4 +1,6 @@
 import { basename, isAbsolute } from "node:path";
+import gt from "semver/functions/gt.js";
+import valid from "semver/functions/valid.js";
 import type { BackupManifest } from "../backup/backup-manifest.ts";
 import { BACKUP_MARK, createBackup, type MadeBackup } from "../backup/create-backup.ts";
 import { type Locked, requirePassphrase, requireRecipients } from "../backup/encryption.ts";
@@ -11,12 +13,14 @@ import {
   requireMounted,
 } from "../backup/keep-good.ts";
 import { requireUnchanged, unpackArchive, verifyArchive } from "../backup/unpack.ts";
-import { closeAll, openNodeFiles } from "../backup/node-files.ts";
+import { openNodeFiles } from "../backup/node-files.ts";
+import { newestGood, takeSnapshot } from "../backup/pinset-snapshots.ts";
+import { dumpOf, stageOf } from "../backup/restore-stage.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
 import { readClientMajor } from "../dumps/client-version.ts";
 import { findDumpImage } from "../dumps/dump-image.ts";
 import { createThrowaway } from "../dumps/throwaway.ts";
-import { OperatorError, type VerbExit } from "../errors.ts";
+import { messageOf, OperatorError, type VerbExit } from "../errors.ts";
 import { requireRoot } from "../join/base-dir.ts";
 import { PASSPHRASE_KEY, readBackupKeys, readOpener } from "../join/from-backup/backup-key.ts";
 import {
@@ -27,13 +31,9 @@ import {
 } from "../join/installed-node.ts";
 import { onceFree } from "../machine/lock.ts";
 import { withHeartbeat } from "../pinset/heartbeat.ts";
-import { parseMemory } from "../pinset/snapshot/memory.ts";
-import { checkChain, trustedKeys } from "../pinset/snapshot/links.ts";
-import type { SnapshotFile } from "../pinset/snapshot/store.ts";
-import { verifySnapshot } from "../pinset/snapshot/verify.ts";
 import { lockNames, WRITER_IDENTITY } from "../settings/layout.ts";
 import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
-import { age, countOf, decimalBytes, duration } from "../units.ts";
+import { age, countOf, decimalBytes, duration, utcSeconds } from "../units.ts";
 import type { World } from "../world.ts";
 
 /** The flags of `backup create`. */
@@ -58,8 +58,6 @@ export interface BackupUnpackFlags extends BackupVerifyFlags {
 }
 
 const VERB = "backup create";
-/** The newest good ones. Each has the whole pinset. */
-const SNAPSHOTS = 3;
 
 /**
  * `backup create --to DIR`: all that a new machine needs to be this master, in one encrypted file. It has the lock of joins: what they
@@ -75,7 +73,11 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
       remedy: "For example: --to /mnt/backup",
     });
   const { layout } = await readInstalledMaster(world, flags.baseDir);
-  if (flags.scheduled) await world.rotateLog(layout.backupLog);
+  if (flags.scheduled) {
+    await world.rotateLog(layout.backupLog);
+    // `logs` sorts by it what follows.
+    reporter.note(`${utcSeconds(host.clock.now())} ${VERB}`);
+  }
   const holder = { pid: world.pid, verb: VERB, since: host.clock.now().toISOString() };
   const take = () => world.takeLock(lockNames(layout.baseDir).node, holder);
   const lock = await (flags.scheduled ? onceFree(host, take) : take());
@@ -90,11 +92,10 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
     };
     const regular = master.values("BACKUP_DIR");
     const keep = Number(master.values("BACKUP_KEEP"));
-    const isOwnDisk = await isOnOwnDisk(directory, layout.baseDir);
-    const made =
+    const { isOwnDisk, ...made } =
       directory === regular
         ? await keepRecord(world, master, { directory, keep }, run)
-        : await makeByHand(world, master, { isOnlyOne: regular === undefined, isOwnDisk }, run);
+        : await makeByHand(world, master, { directory, isOnlyOne: regular === undefined }, run);
     const ms = host.clock.monotonicMs() - from;
     reporter.result({
       data: { verb: VERB, ...made, durationMs: ms, isOwnDisk },
@@ -153,14 +154,18 @@ function chooseTarget(
   });
 }
 
+/** `isOwnDisk`: it is lost with this machine. */
+type PlacedBackup = MadeBackup & { readonly isOwnDisk: boolean };
+
 /** A backup to another place than BACKUP_DIR. Where there is none, `status` says how old it is. */
 async function makeByHand(
   { host }: World,
   { layout }: InstalledMaster,
-  { isOnlyOne, isOwnDisk }: { readonly isOnlyOne: boolean; readonly isOwnDisk: boolean },
+  { directory, isOnlyOne }: { readonly directory: string; readonly isOnlyOne: boolean },
   run: () => Promise<MadeBackup>,
-): Promise<MadeBackup> {
-  const made = await run();
+): Promise<PlacedBackup> {
+  const isOwnDisk = await isOnOwnDisk(directory, layout.baseDir);
+  const made = { ...(await run()), isOwnDisk };
   if (!isOnlyOne) return made;
   const deps = { files: host.files, clock: host.clock, path: layout.backupHeartbeat };
   const summary = `${decimalBytes(made.bytes)}, ${made.path}${isOwnDisk ? OWN_DISK : ""}`;
@@ -183,7 +188,7 @@ async function keepRecord(
   { layout, values }: InstalledMaster,
   { directory, keep }: { readonly directory: string; readonly keep: number },
   run: () => Promise<MadeBackup>,
-): Promise<MadeBackup> {
+): Promise<PlacedBackup> {
   const { host, reporter } = world;
   const channels = await world.openChannels({
     log: layout.alertLog,
@@ -191,22 +196,19 @@ async function keepRecord(
     pool: values("CLUSTERNAME") ?? "",
   });
   const deps = { files: host.files, clock: host.clock, path: layout.backupHeartbeat, channels };
-  const { made } = await withHeartbeat(deps, VERB, async () => {
+  const done: { path: string | null } = { path: null };
+  const regular = async () => {
     const before = parseBackupRecord(await host.files.readText(layout.backupRecord));
     const isOwnDisk = await isOnOwnDisk(directory, layout.baseDir);
     await requireMounted(before, isOwnDisk, { directory, recordPath: layout.backupRecord });
     const one = await run();
     const { name, bytes, sha256, path, manifest } = one;
+    done.path = path;
     const newest = { name, bytes, sha256, at: manifest.created_at, directory, is_own_disk: isOwnDisk };
     // Recorded before anything is removed: what is not in the record is never removed.
     const save = (backups: readonly RecordedBackup[]) =>
       host.files.writeAtomic(layout.backupRecord, renderBackupRecord(backups), { mode: 0o600 });
-    await save([...before.filter((other) => other.name !== name), newest]).catch((thrown: unknown) => {
-      if (!(thrown instanceof OperatorError)) throw thrown;
-      throw thrown.withChanged(
-        `${path} was made and is good, but it is not on record: retention will not count it.`,
-      );
-    });
+    await save([...before.filter((other) => other.name !== name), newest]);
     const kept = await keepGood(directory, before, newest, keep);
     await save(kept.backups);
     for (const bad of kept.damaged)
@@ -220,10 +222,17 @@ async function keepRecord(
       exit: kept.damaged.length === 0 ? ("ok" as const) : ("pending" as const),
       summary: `${decimalBytes(bytes)}, ${good} good in ${directory}${damaged}${isOwnDisk ? OWN_DISK : ""}`,
       facts: { by_hand: false },
-      made: one,
+      made: { ...one, isOwnDisk },
     };
-  });
-  return made;
+  };
+  try {
+    return (await withHeartbeat(deps, VERB, regular)).made;
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError) || done.path === null) throw thrown;
+    throw thrown.withChanged(
+      `${done.path} was made and is good, but perhaps it is not on record: then retention does not count it.`,
+    );
+  }
 }
 
 function linesOfMade(
@@ -267,8 +276,15 @@ async function makeBackup(
   master: InstalledMaster,
   { directory, locked }: { readonly directory: string; readonly locked: Locked },
 ): Promise<MadeBackup> {
-  const { host, environment, hostname, version } = world;
+  const { host, environment, hostname, version, reporter } = world;
   const { layout, values } = master;
+  const given = { ...world, warn: (text: string) => reporter.listen({ type: "warning", text }) };
+  if ((await host.files.stat(dumpOf({ directory: stageOf(layout.baseDir) }))) !== null)
+    throw new OperatorError({
+      exit: "preflight",
+      what: "A backup is being restored on this machine: this master is not whole yet.",
+      remedy: "Finish that first: fula-node join-as-master",
+    });
   const target = databaseOf(master);
   const answer = await host.postgres.ask(target);
   if (answer.kind !== "open") throw new OperatorError(describeRefusal(target, answer));
@@ -284,15 +300,16 @@ async function makeBackup(
     const writer = values("WRITER_DIR") ?? "";
     const isHere = (await host.files.stat(`${writer}/${WRITER_IDENTITY}`)) !== null;
     const writerDir = isHere ? writer : null;
-    const { files, snapshots } = await openNodeFiles(
-      { layout, writerDir },
-      () => newestGood(world, master),
-      () => host.files.readText(layout.snapshotMemory),
-    );
-    const { freeBytes } = await host.files.space(directory).catch(async (thrown: unknown) => {
-      await closeAll(files);
-      throw thrown;
-    });
+    const openFiles = async () => {
+      await takeSnapshot(given, layout);
+      const { files, snapshots } = await openNodeFiles(
+        { layout, writerDir },
+        () => newestGood(given, layout),
+        () => host.files.readText(layout.snapshotMemory),
+      );
+      return { files, snapshots: snapshots.map(({ name }) => name) };
+    };
+    const { freeBytes } = await host.files.space(directory);
     return await createBackup(engine, {
       directory,
       locked,
@@ -306,8 +323,7 @@ async function makeBackup(
       },
       toolVersion: version,
       at: host.clock.now(),
-      files,
-      snapshots: snapshots.map(({ name }) => name),
+      openFiles,
       target,
       isDatabaseElsewhere: isDatabaseElsewhere(values),
       serverVersion: answer.serverVersion,
@@ -317,34 +333,9 @@ async function makeBackup(
       report: (line) => world.reporter.note(line),
     });
   } finally {
-    await engine.removeMarked(BACKUP_MARK);
+    // The backup is there, or its own error says more. The next one removes what is left.
+    await engine.removeMarked(BACKUP_MARK).catch((thrown: unknown) => given.warn(messageOf(thrown)));
   }
-}
-
-/** The newest snapshots that verify. */
-async function newestGood(world: World, { layout }: InstalledMaster): Promise<readonly SnapshotFile[]> {
-  const store = await world.openSnapshots(layout.snapshotsDir);
-  const sha256 = (bytes: Uint8Array): string => store.sha256(bytes);
-  const all = await store.list();
-  if (all.length === 0) return [];
-  const current = await world.readVerifyingKey([layout.verifyingKey, layout.signingKey]);
-  const keys = trustedKeys(current, parseMemory(await world.host.files.readText(layout.snapshotMemory)));
-  const order = checkChain(all, keys, sha256);
-  const good: SnapshotFile[] = [];
-  for (const file of all.toReversed()) {
-    if (good.length === SNAPSHOTS) break;
-    try {
-      await verifySnapshot(file, keys, { sha256, order });
-      good.push(file);
-    } catch (thrown) {
-      if (!(thrown instanceof OperatorError)) throw thrown;
-      world.reporter.listen({
-        type: "warning",
-        text: `Left out of the backup: ${file.name}: ${thrown.what}`,
-      });
-    }
-  }
-  return good;
 }
 
 /** `backup verify FILE`: reads every byte of an archive and compares it with its list. Writes nothing. */
@@ -352,12 +343,16 @@ export async function backupVerify(file: string, flags: BackupVerifyFlags, world
   const opener = await readOpener(flags.setFile, world);
   const path = file;
   const read = await verifyArchive(path, opener);
+  const { version } = world;
+  const maker = read.manifest.tool.version;
+  const isNewer = valid(maker) !== null && valid(version) !== null && gt(maker, version);
   world.reporter.result({
     data: { verb: "backup verify", verdict: "verified", file: path, ...read },
     lines: [
       `Verified: ${basename(path)}`,
       `  ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)} unpacked`,
       ...linesOf(read.manifest, world.host.clock.now()),
+      ...(isNewer ? [`  To restore it, use that version: npx fula-node@${maker}. This is ${version}.`] : []),
     ],
   });
   return "ok";

@@ -1,10 +1,11 @@
 import { readWriterPeer } from "../cluster/writer.ts";
+import { readStage, type Stage } from "../backup/restore-stage.ts";
 import { findStale, parseKnown } from "../edge/known.ts";
 import { lookAtEdge } from "../edge/look.ts";
 import type { VerbExit } from "../errors.ts";
 import { consentsOfReplace } from "../join/adopted-services.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
-import { beginRestore } from "../join/from-backup/begin-restore.ts";
+import { beginRestore, refuseOtherMaster } from "../join/from-backup/begin-restore.ts";
 import { bindMasterInvite } from "../federation/invite-records.ts";
 import type { MasterInvite } from "../federation/master-invite.ts";
 import { readInstalledMaster, refuseUnfinishedRotation } from "../join/installed-node.ts";
@@ -62,6 +63,8 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
     if (first?.dryRun === true)
       return await closeJoin(world, first, { verb: VERB, baseDir, durationMs: watch.elapsedMs(), next: [] });
     let desired = await resolveMaster(flags, layout, world);
+    if (restoring !== null && restoring.stage !== null)
+      refuseOtherMaster(restoring.stage, (key) => desired.settings.get(key)?.value);
     const { journal, cliCurrent } = layout;
     const outcome = await runJoin(world, {
       verb: VERB,
@@ -102,7 +105,7 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
     const left = flags.dryRun
       ? []
       : [
-          ...(isRestored ? [leftAfterRestore(restoring.stage?.manifest.snapshots ?? [])] : []),
+          ...(isRestored ? await leftAfterRestore(world.host, baseDir, restoring.stage) : []),
           ...(await findLeft(world, layout, desired.settings)),
         ];
     const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
@@ -217,10 +220,19 @@ async function findLost(
 }
 
 /** The pins are asked for again. Whether anybody has their content is another question. */
-function leftAfterRestore(snapshots: readonly string[]): string {
-  return snapshots.length === 0
-    ? "Left to do: the backup has no snapshot of the pinset, so no pin came back."
-    : "Left to do: look whether the nodes have what is pinned (fula-node sweep).";
+async function leftAfterRestore(
+  { files }: World["host"],
+  baseDir: string,
+  { manifest }: Stage,
+): Promise<readonly string[]> {
+  if (manifest.snapshots.length === 0)
+    return ["Left to do: the backup has no snapshot of the pinset, so no pin came back."];
+  if ((await readStage(files, baseDir)) === null)
+    return ["Left to do: look whether the nodes have what is pinned (fula-node sweep)."];
+  return [
+    "Left to do: not all pins came back. Some need more nodes than there are now.",
+    "Bring storage nodes back, then run this again: it pins what is missing.",
+  ];
 }
 
 /** How what nobody can make again gets off this machine. */

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { link, lstat, open, rm } from "node:fs/promises";
+import { link, lstat, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
@@ -52,14 +52,26 @@ export async function writeBundle(
     await Promise.race([fill(archive, entries, now), written]);
     await written;
     const { size } = await lstat(temporary);
-    await link(temporary, target);
-    await rm(temporary);
+    await giveName(temporary, target);
     await sync(dirname(target));
     return size;
   } catch (thrown) {
     await rm(temporary, { force: true });
     if (thrown instanceof OperatorError) throw thrown;
     throw codeOf(thrown) === "EEXIST" ? exists(path) : failure(path, thrown);
+  }
+}
+
+/** Gives a file its name, which nothing else may have. The file system of a USB stick has no links. */
+async function giveName(temporary: string, target: string): Promise<void> {
+  try {
+    await link(temporary, target);
+    await rm(temporary);
+  } catch (thrown) {
+    if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"].includes(codeOf(thrown) ?? "")) throw thrown;
+    const found = await lstat(target).catch(() => null);
+    if (found !== null) throw exists(target);
+    await rename(temporary, target);
   }
 }
 

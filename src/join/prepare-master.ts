@@ -1,5 +1,4 @@
 import { parse } from "yaml";
-import { readStage } from "../backup/restore-stage.ts";
 import { type ComposeValue, WRITER_SCRIPTS } from "../docker/compose-document.ts";
 import type { Project } from "../docker/compose-project.ts";
 import {
@@ -48,7 +47,7 @@ export async function prepareMaster(
     findDatabaseVolume(host, layout),
     findKept(host, { adoption: ADOPTIONS.master, layout, adopt: new Set(adopt), settings: desired.settings }),
     chooseNode(host, { running: nodePath, script: `${packageDir}/bin/fula-node.js` }),
-    readStage(host.files, layout.baseDir),
+    host.files.stat(layout.fromBackupDir),
   ]);
   const base: MasterContext = {
     layout,

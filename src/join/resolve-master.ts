@@ -226,6 +226,13 @@ async function requiredProblems(
       what: `${directory === true ? "BACKUP_DIR is set, and BACKUP_RECIPIENT" : "BACKUP_RECIPIENT is set, and BACKUP_DIR"} is missing: no backup would be made.`,
       remedy: "Set both, or none. docs/backup.md says how to make a key.",
     });
+  const unfit = await unfitForBackups(host, layout, settings.get("BACKUP_DIR")?.value);
+  if (unfit !== null)
+    problems.push({
+      subject: "BACKUP_DIR",
+      what: unfit,
+      remedy: "Give the directory of another disk or of a share: --set BACKUP_DIR=DIR",
+    });
   const command = settings.get("ALERT_COMMAND")?.value;
   const whyNot = command === undefined ? null : await refusalOf(host.files, command);
   if (whyNot !== null) {
@@ -248,6 +255,19 @@ async function requiredProblems(
       : []),
     ...(await authProblems(host, settings, provisionWriter)),
   ];
+}
+
+/** Why a directory gets no backups; null if it may. One that is not there yet is made by the first backup. */
+async function unfitForBackups(
+  { files }: Pick<JoinDeps["host"], "files">,
+  { baseDir }: MasterLayout,
+  directory: string | undefined,
+): Promise<string | null> {
+  if (directory === undefined) return null;
+  if (directory === baseDir || directory.startsWith(`${baseDir}/`))
+    return `BACKUP_DIR (${directory}) is in ${baseDir}: who removes the master would remove its backups.`;
+  const isFile = (await files.stat(directory))?.kind === "file";
+  return isFile ? `BACKUP_DIR (${directory}) is a file, not a directory.` : null;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import type { OpenLogFile, openLogFile } from "./log-file.ts";
@@ -31,6 +32,8 @@ export async function* readLogs(
   query: LogQuery,
 ): AsyncGenerator<LogLine> {
   const { since, follow, signal, missing } = query;
+  // Each followed log listens to it.
+  setMaxListeners(0, signal);
   const until = host.clock.now();
   const silent = sources.some(({ kind }) => kind === "container") ? await host.docker.unreachable() : null;
   if (silent !== null) missing("Docker", `the logs of its containers can't be read: ${silent}`);

@@ -68,7 +68,8 @@ function base64Inside(bytes: Buffer, shift: number): readonly string[] {
 /** Every repetition here has a limit: a line of a log can be long, and must not be slow. */
 const EMAIL = /[\w.!#$%&'*+/=?^`{|}~-]{1,64}(?:@|%40)(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,63}/;
 
-const EMAILS = new RegExp(EMAIL, "g");
+/** In a text, names in other letters count, too; in what is decoded, any byte may look like such a letter. */
+const EMAILS = /[\p{L}\w.!#$%&'*+/=?^`{|}~-]{1,64}(?:@|%40)(?:[\p{L}0-9-]{1,63}\.){1,8}[\p{L}]{2,63}/gu;
 
 function mayHaveEmail(text: string): boolean {
   return text.includes("@") || text.includes("%40");
@@ -81,7 +82,7 @@ const SECRET_NAME =
 const PATTERNS: readonly (readonly [RegExp, string])[] = [
   // A private key, also in one line with \n, and one that was cut off.
   [/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, REDACTED],
-  [/AGE-SECRET-KEY-[A-Z0-9]+/gi, REDACTED],
+  [/AGE-SECRET-KEY-[A-Z0-9-]+/gi, REDACTED],
   // A JSON Web Token, and our wallet tokens.
   [/(?<![\w-])eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)?/g, REDACTED],
   [/\bfula-eip712\.[\w.+/=-]+/g, REDACTED],
@@ -96,7 +97,9 @@ const PATTERNS: readonly (readonly [RegExp, string])[] = [
   // "password": "...", PASSWORD=..., --password ...
   [new RegExp(`("${SECRET_NAME}"\\s*:\\s*)"(?:[^"\\\\]|\\\\.)*"`, "gi"), `$1"${REDACTED}"`],
   [new RegExp(`(\\\\"${SECRET_NAME}\\\\"\\s*:\\s*)\\\\".*?\\\\"`, "gi"), `$1\\"${REDACTED}\\"`],
-  [new RegExp(`(\\b${SECRET_NAME}\\s*=\\s*)(?:"[^"]*"|'[^']*'|[^\\s,;&"']+)`, "gi"), `$1${REDACTED}`],
+  [new RegExp(`(\\b${SECRET_NAME}\\s*[=:]\\s*)(?:"[^"]*"|'[^']*'|[^\\s,;&"']+)`, "gi"), `$1${REDACTED}`],
+  [new RegExp(`(--${SECRET_NAME}\\s+)(?!-)[^\\s"']+`, "gi"), `$1${REDACTED}`],
+  [/\b((?:set-)?cookie\s*:\s*)[^\r\n]+/gi, `$1${REDACTED}`],
 ];
 
 /** What can be base64 of something: long enough for an e-mail address or a key. */

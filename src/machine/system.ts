@@ -53,11 +53,18 @@ export interface System extends SystemReader {
   installPackages(names: readonly string[], report: (line: string) => void): Promise<void>;
   /** Enables and starts a unit; without systemd, starts the service by its init script. */
   enableUnit(name: string): Promise<void>;
-  /** Runs a command to its end (the same command as in a cron line). Throws an OperatorError unless it exits with 0. */
+  /**
+   * Runs a command to its end (the same command as in a cron line), and returns its exit code. Throws an OperatorError unless that is 0 or
+   * in `accept`.
+   */
   runCommand(
     argv: readonly string[],
-    options: { readonly timeoutMs: number; readonly onLine?: (line: string) => void },
-  ): Promise<void>;
+    options: {
+      readonly timeoutMs: number;
+      readonly onLine?: (line: string) => void;
+      readonly accept?: readonly number[];
+    },
+  ): Promise<number>;
 }
 
 const OS_RELEASE = ["/etc/os-release", "/usr/lib/os-release"];
@@ -88,9 +95,9 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
     installPackages: (names, report) =>
       installPackages(names, { env: programs, report, wait: (durationMs) => clock.wait(durationMs) }),
     enableUnit: (name) => enableUnit(name, programs),
-    runCommand: async (argv, options) => {
+    runCommand: async (argv, { accept = [], ...options }) => {
       const { exitCode, stopped, lastLines } = await runProgram(argv, { env: programs, ...options });
-      if (exitCode === 0) return;
+      if (stopped === null && [0, ...accept].includes(exitCode ?? -1)) return exitCode ?? 0;
       throw new OperatorError({
         exit: "unhealthy",
         what: `${argv.join(" ")} ${stopped === null ? `ended with exit code ${exitCode}` : "was not completed"}.`,

@@ -20,12 +20,31 @@ type CliChange =
   | (Change & { readonly kind: "point-current"; readonly target: string })
   | (Change & { readonly kind: "remove-cli"; readonly path: string });
 
-/** Versions before the one that a rollback from the running version goes back to; see findFormer. */
-export function obsoleteVersions(names: readonly string[], running: string): readonly string[] {
-  return names
-    .filter((name) => valid(name) !== null && lt(name, running))
-    .sort(rcompare)
-    .slice(1);
+/**
+ * The version that a rollback from the running version goes back to, see findFormer: the one that was in use, or else the newest older
+ * one. A version between them was given up.
+ */
+export function formerVersion(
+  installed: readonly string[],
+  current: string | null,
+  running: string,
+): string | null {
+  const older = olderThan(running, installed);
+  return current !== null && older.includes(current) ? current : (older[0] ?? null);
+}
+
+/** Older versions than the running one that nothing goes back to. */
+export function obsoleteVersions(
+  names: readonly string[],
+  running: string,
+  former: string | null,
+): readonly string[] {
+  return olderThan(running, names).filter((name) => name !== former);
+}
+
+/** The newest first. */
+function olderThan(running: string, names: readonly string[]): readonly string[] {
+  return names.filter((name) => valid(name) !== null && lt(name, running)).sort(rcompare);
 }
 
 /** Installs the running version under the base directory, because cron cannot rely on npx's cache. */
@@ -69,7 +88,9 @@ export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
           remedy: `Run ${layout.cliCurrent}/bin/fula-node.js or npx fula-node@${current}.`,
         });
       }
-      const obsolete = obsoleteVersions(entries ?? [], version);
+      const installedVersions = entries ?? [];
+      const former = formerVersion(installedVersions, current, version);
+      const obsolete = obsoleteVersions(installedVersions, version, former);
       const seen = { same: installed !== null && installed === running, current, obsolete };
       if (installed === null) return { state: "absent", seen, evidence };
       const drift = [
@@ -87,11 +108,12 @@ export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
       const { same, current, obsolete } = finding.seen;
       return [
         ...(same ? [] : [install]),
-        ...(current === version ? [] : [point]),
+        // Before the link is set: afterwards nobody knows which one was in use.
         ...obsolete.map((old) => {
           const path = `${layout.cliDir}/${old}`;
           return { kind: "remove-cli", summary: `remove ${path}`, path } as const;
         }),
+        ...(current === version ? [] : [point]),
       ];
     },
 

@@ -18,10 +18,12 @@ import { migrations } from "./master/migrations.ts";
 import { guardDatabase, postgres } from "./master/postgres.ts";
 import { postgresTls } from "./master/postgres-tls.ts";
 import { restoredDatabase } from "./master/restored-database.ts";
+import { restoredFiles } from "./master/restored-files.ts";
 import { restoredPins } from "./master/restored-pins.ts";
 import { services } from "./master/services.ts";
 import { signingKey } from "./master/signing-key.ts";
 import { writer } from "./master/writer.ts";
+import { oldImages } from "./old-images.ts";
 import { owners } from "./owners.ts";
 import { serviceImage } from "./service-image.ts";
 
@@ -47,6 +49,7 @@ export function masterSteps(
     ...(context.isRestoring ? [restoredPins(context)] : []),
     flags(context),
     services(context, projects.master),
+    oldImages(context),
     edgeFiles(context),
     edge(context, projects.master),
     edgeKnown(context),
@@ -57,5 +60,6 @@ export function masterSteps(
     drillCron(context),
     backupCron(context),
     firstSnapshot(context),
+    ...(context.isRestoring ? [restoredFiles(context)] : []),
   ];
 }

@@ -1,10 +1,8 @@
-import type { HostReader } from "../host.ts";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { isOurs, OWNER_LABEL } from "../settings/layout.ts";
+import { OWNER_LABEL } from "../settings/layout.ts";
 import { BASE_LABEL, lookAtServiceImage, PACKAGE_LABEL } from "../docker/compose-project.ts";
 import { pullImage, wholeImage, writeImages } from "../docker/whole-images.ts";
-import { obsoleteVersions } from "./cli.ts";
 import type { NodeContext } from "../settings/context.ts";
 
 interface Seen {
@@ -12,14 +10,11 @@ interface Seen {
   /** True if the image is there and as it must be. */
   readonly isBuilt: boolean;
   readonly packageHash: string;
-  /** Images of ours that nothing goes back to, and that no container uses. */
-  readonly obsolete: readonly string[];
 }
 
 type ImageChange =
   | (Change & { readonly kind: "pull-image"; readonly image: string })
-  | (Change & { readonly kind: "build-image"; readonly tag: string; readonly package: string })
-  | (Change & { readonly kind: "remove-image"; readonly image: string });
+  | (Change & { readonly kind: "build-image"; readonly tag: string; readonly package: string });
 
 /** The image that pinning-api and webui run, built from the installed package. */
 export function serviceImage(context: NodeContext): StepSpec<Seen, ImageChange> {
@@ -29,14 +24,12 @@ export function serviceImage(context: NodeContext): StepSpec<Seen, ImageChange> 
   return {
     id: "service-image",
     title: `image ${tag}`,
-    touches:
-      "Builds the image `fula-node:VERSION` from the installed package. Removes images of versions before the last two.",
+    touches: "Builds the image `fula-node:VERSION` from the installed package.",
 
     async probe(host): Promise<Finding<Seen>> {
-      const [{ image, packageHash, differences }, baseImage, obsolete] = await Promise.all([
+      const [{ image, packageHash, differences }, baseImage] = await Promise.all([
         lookAtServiceImage(host, context, { tag, base }),
         wholeImage(host, context, base),
-        findObsolete(host, version),
       ]);
       const built = image?.labels[PACKAGE_LABEL];
       const evidence = {
@@ -48,13 +41,10 @@ export function serviceImage(context: NodeContext): StepSpec<Seen, ImageChange> 
         baseMissing: baseImage === null && imagesArchive === null,
         packageHash: packageHash ?? "",
         isBuilt: image !== null && differences.length === 0,
-        obsolete,
       };
       if (image === null) return { state: "absent", seen, evidence };
-      const old = obsolete.map((one) => `${one} is older than the version before`);
-      const drift = [...differences, ...old];
-      if (drift.length === 0) return { state: "ours", seen, evidence };
-      const drifted = { state: "drifted", seen, drift, evidence } as const;
+      if (differences.length === 0) return { state: "ours", seen, evidence };
+      const drifted = { state: "drifted", seen, drift: differences, evidence } as const;
       if (built !== undefined) return drifted;
       return {
         state: "foreign",
@@ -67,25 +57,17 @@ export function serviceImage(context: NodeContext): StepSpec<Seen, ImageChange> 
 
     plan(finding) {
       if (finding.state === "ours") return [];
-      const { baseMissing, packageHash, isBuilt, obsolete } = finding.seen;
-      const removals = obsolete.map(
-        (image) => ({ kind: "remove-image", summary: `remove the image ${image}`, image }) as const,
-      );
-      if (isBuilt) return removals;
+      const { baseMissing, packageHash, isBuilt } = finding.seen;
+      if (isBuilt) return [];
       return [
         ...(baseMissing ? [{ kind: "pull-image", summary: `pull ${base}`, image: base } as const] : []),
         { kind: "build-image", summary: `build ${tag}`, tag, package: packageHash },
-        ...removals,
       ];
     },
 
     async apply(change, host, report) {
       if (change.kind === "pull-image") {
         await pullImage(host, context, change.image, report);
-        return;
-      }
-      if (change.kind === "remove-image") {
-        await host.docker.removeImage(change.image);
         return;
       }
       const directory = `${layout.cliDir}/${version}`;
@@ -122,15 +104,4 @@ export function serviceImage(context: NodeContext): StepSpec<Seen, ImageChange> 
       });
     },
   };
-}
-
-/** Our images of versions before the last two. One that a container uses stays, even if the container is stopped. */
-async function findObsolete(host: HostReader, version: string): Promise<readonly string[]> {
-  const images = (await host.docker.listImages()).filter(isOurs);
-  const tagged = new Map(
-    images.flatMap(({ id, tags }) => tags.map((tag) => [tag.replace(/^fula-node:/, ""), id] as const)),
-  );
-  const old = obsoleteVersions([...tagged.keys()], version);
-  const users = await Promise.all(old.map((one) => host.docker.usersOf("image", tagged.get(one) ?? "")));
-  return old.filter((_, index) => users[index]?.length === 0).map((one) => `fula-node:${one}`);
 }

@@ -12,6 +12,7 @@ import { ingest } from "./storage-node/ingest.ts";
 import { kubo } from "./storage-node/kubo.ts";
 import { nodeName } from "./storage-node/node-name.ts";
 import { guardedOnStorageNode } from "../settings/layout.ts";
+import { oldImages } from "./old-images.ts";
 import { owners } from "./owners.ts";
 import { pool } from "./storage-node/pool.ts";
 import { NO_SECRET_DATA, type StorageContext } from "../federation/storage-context.ts";
@@ -30,6 +31,7 @@ export function storageSteps(context: StorageContext, project: Project): readonl
     kubo(context, project),
     clusterFollower(context, project),
     ingest(context, project),
+    oldImages(context),
     membership(context),
     nodeName(context),
   ];

@@ -156,10 +156,15 @@ describe.runIf(isThere)("a backup of a real database", () => {
       onReport?: () => void;
       engine?: Throwaway;
       rename?: (name: string) => string;
+      onOpen?: () => Promise<unknown>;
     } = {},
   ): Promise<MadeBackup> => {
-    const { files: found, snapshots } = await open();
-    const files = found.map((one) => ({ ...one, name: more.rename?.(one.name) ?? one.name }));
+    const openFiles = async () => {
+      await more.onOpen?.();
+      const { files: found, snapshots } = await open();
+      const files = found.map((one) => ({ ...one, name: more.rename?.(one.name) ?? one.name }));
+      return { files, snapshots: snapshots.map(({ name }) => name) };
+    };
     return createBackup(more.engine ?? engine, {
       directory: more.directory ?? target,
       locked: { kind: "recipients", recipients },
@@ -167,8 +172,7 @@ describe.runIf(isThere)("a backup of a real database", () => {
       master: { id: "m", name: "berlin-1", hostname: "berlin-1", base_dir: node, writer_dir: writer },
       toolVersion: "0.5.0",
       at: AT,
-      files,
-      snapshots: snapshots.map(({ name }) => name),
+      openFiles,
       target: source.target,
       isDatabaseElsewhere: false,
       serverVersion: "17.0",
@@ -311,7 +315,10 @@ describe.runIf(isThere)("a backup of a real database", () => {
   it("is refused where a file has the name of its directory", async () => {
     rmSync(target, { recursive: true, force: true });
     write(target, "mine");
-    await expect(create()).rejects.toMatchObject({ exit: "usage", what: `${target} is not a directory.` });
+    await expect(create()).rejects.toMatchObject({
+      exit: "preflight",
+      what: `${target} is not a directory.`,
+    });
     expect(readFileSync(target, "utf8")).toBe("mine");
   });
 
@@ -338,6 +345,22 @@ describe.runIf(isThere)("a backup of a real database", () => {
     }
   });
 
+  it("is not unpacked to where a disk is mounted, and says so before it unpacks", async () => {
+    const { path } = await create();
+    const disk = join(base, "disk");
+    mkdirSync(disk);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=512k", "tmpfs", disk]);
+    const space = () => Promise.reject(new Error("it has begun"));
+    try {
+      await expect(unpackArchive(path, opener, disk, { space, leastBytes: 0 })).rejects.toMatchObject({
+        exit: "usage",
+        remedy: `Give a new directory on it: ${disk}/backup`,
+      });
+    } finally {
+      execFileSync("umount", [disk]);
+    }
+  });
+
   it("removes what a killed run left, and not what another master is writing", async () => {
     write(join(target, ".backup-berlin-1.partial"), "half");
     write(join(target, ".backup-paris-2.partial"), "another one's");
@@ -345,11 +368,31 @@ describe.runIf(isThere)("a backup of a real database", () => {
     expect(readdirSync(target).toSorted()).toEqual([".backup-paris-2.partial", made.name]);
   });
 
+  it("has of the database what was there before the snapshot of the pinset is taken, and nothing of afterwards", async () => {
+    await sql(source.target, "CREATE TABLE moments (moment text)");
+    await sql(source.target, "INSERT INTO moments VALUES ('before the snapshot')");
+    const made = await create({
+      onOpen: () => sql(source.target, "INSERT INTO moments VALUES ('after it')"),
+    });
+    await requireUnchanged(made.path, opener);
+    const space = () => Promise.resolve({ freeBytes: 1e12 });
+    await unpackArchive(made.path, opener, join(base, "moments"), { space, leastBytes: 0 });
+    // It reads only what it needs of a file.
+    const restore = "cat >/tmp/dump && pg_restore --data-only --table=moments --file=- /tmp/dump";
+    const shell = ["run", "--rm", "--interactive", source.image, "sh", "-c", restore];
+    const rows = execFileSync("docker", shell, {
+      input: readFileSync(join(base, "moments", DUMP_FILE)),
+      encoding: "utf8",
+    });
+    expect(rows).toContain("before the snapshot");
+    expect(rows).not.toContain("after it");
+  });
+
   it("fails with the reason if a table can't be read", async () => {
     const roles =
       "CREATE ROLE limited LOGIN PASSWORD 'limited-canary'; GRANT USAGE ON SCHEMA fula_node TO limited; GRANT SELECT ON ALL TABLES IN SCHEMA fula_node TO limited";
     docker("exec", source.container, "psql", "-U", "pinning_user", "-d", "pinning_service", "-qc", roles);
-    const { files } = await open();
+    const openFiles = async () => ({ files: (await open()).files, snapshots: [] });
     const failing = createBackup(engine, {
       directory: target,
       locked: { kind: "recipients", recipients },
@@ -357,8 +400,7 @@ describe.runIf(isThere)("a backup of a real database", () => {
       master: { id: null, name: "berlin-1", hostname: "h", base_dir: node, writer_dir: writer },
       toolVersion: "0",
       at: AT,
-      files,
-      snapshots: [],
+      openFiles,
       target: { ...source.target, user: "limited", password: "limited-canary" },
       isDatabaseElsewhere: false,
       serverVersion: "17.0",

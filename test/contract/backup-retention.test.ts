@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { appendFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -50,6 +50,16 @@ it("counts no backup that is damaged or gone, so the last good ones stay", async
   const again = await keepGood(directory, kept.backups, put(6), 2);
   expect(days(again.removed)).toEqual(["01", "02"]);
   expect(days(readdirSync(directory))).toEqual(["03", "05", "06"]);
+});
+
+it("counts one that can't be read as damaged, and the others still get older", async () => {
+  const record = [1, 2, 3].map(put);
+  const unreadable = join(directory, record[1]?.name ?? "");
+  rmSync(unreadable);
+  mkdirSync(unreadable);
+  const kept = await keepGood(directory, record, put(4), 2);
+  expect(days(kept.damaged)).toEqual(["02"]);
+  expect(days(kept.removed)).toEqual(["01"]);
 });
 
 it("never removes the one that was just made, also after the clock was set back", async () => {

@@ -30,8 +30,8 @@ export class FakeSystem implements System {
   readonly installed = new Set<string>();
   /** What enabling a unit does on the box, besides the unit's own state. */
   readonly onEnable = new Map<string, () => void>();
-  /** Runs the commands of `runCommand`. Throws like the real one. */
-  onCommand: (argv: readonly string[]) => void = (argv) => {
+  /** Runs the commands of `runCommand`, and returns an exit code other than 0. Throws like the real one. */
+  onCommand: (argv: readonly string[]) => number | void = (argv) => {
     throw new OperatorError({ exit: "unhealthy", what: `${argv[0]} is not there.` });
   };
   /** What the name servers say of a name. */
@@ -149,8 +149,19 @@ export class FakeSystem implements System {
     });
   }
 
-  async runCommand(argv: readonly string[]): Promise<void> {
-    await this.#gate.write(`system.runCommand ${argv.join(" ")}`, () => this.onCommand(argv));
+  async runCommand(
+    argv: readonly string[],
+    { accept = [] }: { readonly accept?: readonly number[] } = {},
+  ): Promise<number> {
+    let exitCode = 0;
+    await this.#gate.write(`system.runCommand ${argv.join(" ")}`, () => {
+      exitCode = this.onCommand(argv) ?? 0;
+    });
+    if ([0, ...accept].includes(exitCode)) return exitCode;
+    throw new OperatorError({
+      exit: "unhealthy",
+      what: `${argv.join(" ")} ended with exit code ${exitCode}.`,
+    });
   }
 
   #install(name: string, report: (line: string) => void): void {

@@ -11,7 +11,13 @@ import {
   stageOf,
   unpackStage,
 } from "../../backup/restore-stage.ts";
-import { partialOf, previewArchive, requireUnchanged, verifyArchive } from "../../backup/unpack.ts";
+import {
+  ENV_ENTRY,
+  partialOf,
+  previewArchive,
+  requireUnchanged,
+  verifyArchive,
+} from "../../backup/unpack.ts";
 import { openJournal } from "../../engine/journal.ts";
 import { run, type RunOutcome } from "../../engine/run.ts";
 import type { Change, StepSpec } from "../../engine/step.ts";
@@ -25,9 +31,9 @@ import { MASTER_MINIMUM_FREE_BYTES } from "../../preflight/checks.ts";
 import { requireRoot } from "../base-dir.ts";
 import { refuseOtherKind } from "../installed-node.ts";
 import type { JoinDeps, JoinFlags } from "../join-run.ts";
-import { requireDocker } from "../silent-docker.ts";
+import { requireDocker, whySilent } from "../silent-docker.ts";
 import { readOpener, splitBackupKeys } from "./backup-key.ts";
-import { OLD_MASTER_CHECK, requireOldMachineGone } from "./old-machine.ts";
+import { findOldMachine, OLD_MASTER_CHECK, refuseLiving, requireOldMachineGone } from "./old-machine.ts";
 
 /** A restore that goes on, and the flags of the join that ends it. */
 export interface Restoring {
@@ -64,6 +70,8 @@ export async function beginRestore(
   requireRoot(host, "a backup has secrets and files of several users");
   const { ofBackup, others } = splitBackupKeys(flags.setFile ?? []);
   if (before !== null && file !== undefined && basename(file) !== before.archive) throw isAnother(before);
+  const isIgnored = flags.ignore.includes(OLD_MASTER_CHECK);
+  if (before !== null) await refuseLivingAgain(host, before, isIgnored);
   const begun = before ?? (await judge(deps, { flags, layout, ofBackup }));
   const { dryRun, yes } = flags;
   const step = filesOfBackup({
@@ -111,6 +119,48 @@ export async function beginRestore(
       adopt: hasWriter ? [...new Set([...flags.adopt, "writer"])] : flags.adopt,
     },
   };
+}
+
+/** The old machine may have come back since the files were unpacked. Once one of these is here, it may be what answers. */
+async function refuseLivingAgain(
+  host: HostReader,
+  { directory, manifest }: Stage,
+  isIgnored: boolean,
+): Promise<void> {
+  const env = await host.files.readText(`${directory}/${ENV_ENTRY}`);
+  if (env === null || (await runsHere(host))) return;
+  refuseLiving(manifest, await findOldMachine(host, { manifest, env }), isIgnored);
+}
+
+/** While Docker is silent, nothing of ours runs. */
+async function runsHere(host: HostReader): Promise<boolean> {
+  if ((await whySilent(host)) !== null) return false;
+  const names = [NAMES.cluster, NAMES.pinningApi, NAMES.webui];
+  const found = await Promise.all(names.map((name) => host.docker.container(name)));
+  return found.some((one) => one !== null);
+}
+
+/**
+ * Throws (`settings`) if a run gives a setting that decides which master this is another value than the backup has: the writer would
+ * get a new peer id, or the pool another name.
+ */
+export function refuseOtherMaster(
+  { manifest: { master, pool } }: Pick<Stage, "manifest">,
+  values: (key: string) => string | undefined,
+): void {
+  for (const [key, ofBackup] of [
+    ["CLUSTERNAME", pool],
+    ["WRITER_DIR", master.writer_dir],
+  ] as const) {
+    const value = values(key);
+    if (ofBackup === null || (value ?? "") === ofBackup) continue;
+    throw new OperatorError({
+      exit: "settings",
+      what: `${key} is ${value ?? "not set"}, and in the backup it is ${ofBackup}.`,
+      why: "A restore makes the same master again: another one would have other peer ids, which no storage node trusts.",
+      remedy: `Run again with --set ${key}=${ofBackup}. A disk for it can be mounted there.`,
+    });
+  }
 }
 
 /** What this step changes is all before the join: `.env`, keys, compose files, snapshots, the identities of the writer. */
@@ -265,19 +315,33 @@ async function refuseFilled(
     ...(volume === null ? [] : [`the volume ${volume.name}`]),
   ];
   if (things.length === 0) return;
-  const own = await poolHere(host, envFile);
+  const own = await ownerHere(host, envFile);
+  if (own.masterId !== null && own.masterId === master.id)
+    throw new OperatorError({
+      exit: "foreign",
+      what: `This machine is the master of this backup already: it has ${things.join(", ")}.`,
+      why: "A restore never replaces a master, also not with an older state of itself.",
+      remedy: "To repair it: fula-node join-as-master",
+    });
   throw new OperatorError({
     exit: "foreign",
     what: `This machine is not empty: it has ${things.join(", ")}.`,
-    why: `A restore never replaces a master${own === null ? "" : ` (here, one of the pool ${own})`}. The backup is of the pool ${pool}.`,
+    why: `A restore never replaces a master${own.pool === null ? "" : ` (here, one of the pool ${own.pool})`}. The backup is of the pool ${pool}.`,
     remedy:
       "Use an empty machine. Or, if what is listed is not needed: fula-node leave --purge all, or move it away; then run again.",
   });
 }
 
-async function poolHere(host: HostReader, envFile: string): Promise<string | null> {
-  if ((await host.files.stat(envFile)) === null) return null;
-  return savedValue(await readEnvFile(host, envFile), "CLUSTERNAME") ?? null;
+async function ownerHere(
+  host: HostReader,
+  envFile: string,
+): Promise<{ readonly pool: string | null; readonly masterId: string | null }> {
+  if ((await host.files.stat(envFile)) === null) return { pool: null, masterId: null };
+  const file = await readEnvFile(host, envFile);
+  return {
+    pool: savedValue(file, "CLUSTERNAME") ?? null,
+    masterId: savedValue(file, "MASTER_ID") ?? null,
+  };
 }
 
 function isAnother({ directory, archive }: Stage): OperatorError {

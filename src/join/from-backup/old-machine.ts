@@ -88,6 +88,21 @@ async function answersAsMaster({ http }: Pick<HostReader, "http">, url: string):
   return typeof body?.version === "string" && typeof body.checks === "object";
 }
 
+/** Throws (`foreign`) if the old machine lives. */
+export function refuseLiving(
+  { master: { hostname } }: BackupManifest,
+  { lives }: OldMachine,
+  isIgnored: boolean,
+): void {
+  if (lives === null || isIgnored) return;
+  throw new OperatorError({
+    exit: "foreign",
+    what: `The master of this backup, ${hostname}, still lives.`,
+    why: `${lives} Two machines with one identity break the pinset of both.`,
+    remedy: `Turn ${hostname} off for good, then run again. If something else answers there: --ignore ${OLD_MASTER_CHECK}`,
+  });
+}
+
 /**
  * Throws (`foreign`) while the old machine lives, and (`preflight`) if nobody can say that it does not and the operator has not typed
  * its name. Two machines with one identity break the pinset of both.
@@ -98,15 +113,9 @@ export async function requireOldMachineGone(
   given: { readonly name: string | undefined; readonly isIgnored: boolean; readonly dryRun: boolean },
 ): Promise<void> {
   const { hostname } = preview.manifest.master;
-  const { lives, isKnownToBeGone } = await findOldMachine(host, preview);
-  if (lives !== null && !given.isIgnored)
-    throw new OperatorError({
-      exit: "foreign",
-      what: `The master of this backup, ${hostname}, still lives.`,
-      why: `${lives} Two machines with one identity break the pinset of both.`,
-      remedy: `Turn ${hostname} off for good, then run again. If something else answers there: --ignore ${OLD_MASTER_CHECK}`,
-    });
-  if (isKnownToBeGone || given.dryRun) return;
+  const found = await findOldMachine(host, preview);
+  refuseLiving(preview.manifest, found, given.isIgnored);
+  if (found.isKnownToBeGone || given.dryRun) return;
   const question = `${hostname} must be off and stay off. If it is, type its name`;
   const typed = given.name ?? (await questions?.text(question, ""));
   if (typed === hostname) return;

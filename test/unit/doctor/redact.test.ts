@@ -74,7 +74,13 @@ test.each([
     "k=-----BEGIN EC PRIVATE KEY-----\\nMC4CAQAw\\n-----END EC PRIVATE KEY-----",
     "MC4CAQAw",
   ],
+  ["a setting of YAML", "password: hunter22", "hunter22"],
+  ["a header with a key", "x-api-key: abc123def", "abc123def"],
+  ["a cookie", "Cookie: session=abc123def; other=ghi456", "ghi456"],
+  ["a flag", "run --password hunter22 --verbose", "hunter22"],
+  ["an e-mail address in other letters", "mail from jürgen@müller.example.org", "rgen"],
   ["a key of age", "AGE-SECRET-KEY-1QQQQQQ", "1QQQQQQ"],
+  ["a post-quantum key of age", "AGE-SECRET-KEY-PQ-1QQQQQQ", "1QQQQQQ"],
 ])("%s is taken out", (_name, text, hidden) => {
   const shown = redact(text);
   expect(shown).toContain(REDACTED);

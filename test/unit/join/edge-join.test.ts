@@ -89,6 +89,16 @@ describe("the end of a join with an edge", () => {
     await joinOn(ours, []);
     ours.files.put("/opt/fula-writer/ipfs-cluster/identity.json", "{}");
     expect(await joinOn(ours, [])).not.toContain(adopted);
+    const file = new FakeStorage();
+    file.files.put("/root/notes.txt", "mine");
+    for (const [unfit, why] of [
+      ["/root/notes.txt", "is a file"],
+      ["/opt/fula-master/state", "is in /opt/fula-master"],
+    ])
+      await expect(joinOn(file, [`BACKUP_DIR=${unfit}`, recipient])).rejects.toMatchObject({
+        exit: "settings",
+        problems: [{ what: expect.stringContaining(why ?? "") as string }],
+      });
     for (const alone of ["BACKUP_DIR=/mnt/backup", recipient])
       await expect(joinOn(new FakeStorage(), [alone])).rejects.toMatchObject({
         exit: "settings",

@@ -7,7 +7,7 @@ import { packArchive } from "../../../src/backup/archive-writer.ts";
 import { type BackupManifest, newManifest } from "../../../src/backup/backup-manifest.ts";
 import { encrypt } from "../../../src/backup/encryption.ts";
 import { splitBackupKeys } from "../../../src/join/from-backup/backup-key.ts";
-import { beginRestore } from "../../../src/join/from-backup/begin-restore.ts";
+import { beginRestore, refuseOtherMaster } from "../../../src/join/from-backup/begin-restore.ts";
 import { requireOldMachineGone } from "../../../src/join/from-backup/old-machine.ts";
 import type { JoinFlags } from "../../../src/join/join-run.ts";
 import { type MasterLayout, masterLayout } from "../../../src/settings/layout.ts";
@@ -275,6 +275,56 @@ describe("a restore", () => {
       remedy: expect.stringContaining("--from-backup FILE") as string,
     });
     expect(await begin({ dryRun: true })).not.toBeNull();
+  });
+
+  it("that goes on looks again whether the old machine is back, until something of ours may be what answers", async () => {
+    const stage = `${layout.baseDir}/from-backup`;
+    host.files.put(`${stage}/manifest.json`, JSON.stringify(manifestOf()));
+    host.files.put(`${stage}/placed.txt`, "");
+    host.files.put(`${stage}/base/.env`, "POSTGRES_BIND=10.0.0.5\n");
+    host.system.listensElsewhere.add("10.0.0.5:9096");
+    await expect(begin({ fromBackup: undefined })).rejects.toMatchObject({
+      exit: "foreign",
+      what: "The master of this backup, old-box, still lives.",
+    });
+    expect(await begin({ fromBackup: undefined, ignore: ["old-master"] })).not.toBeNull();
+    for (const name of ["ipfs_cluster", "fula-pinning-webui"]) {
+      const other = host.copy();
+      other.docker.putContainer(name);
+      expect(await beginRestore(worldOf(other), { flags: FLAGS, layout, since: "now" })).not.toBeNull();
+    }
+    host.system.listensElsewhere.clear();
+    expect(await begin({ fromBackup: undefined })).not.toBeNull();
+  });
+
+  it("says of a machine that is the master of this backup already how to repair it", async () => {
+    host.files.put(layout.envFile, `CLUSTERNAME=my-pool\nMASTER_ID=${ID}\n`);
+    await expect(begin()).rejects.toMatchObject({
+      exit: "foreign",
+      what: expect.stringContaining("is the master of this backup already") as string,
+      remedy: "To repair it: fula-node join-as-master",
+    });
+  });
+
+  it.each([
+    ["CLUSTERNAME", "other"],
+    ["WRITER_DIR", "/data/writer"],
+  ])("with another %s than the backup has would make another master: it is refused", (key, value) => {
+    const same: Readonly<Record<string, string>> = { CLUSTERNAME: "my-pool", WRITER_DIR: "/opt/fula-writer" };
+    const given = { manifest: manifestOf() };
+    refuseOtherMaster(given, (one) => same[one]);
+    expect(() => refuseOtherMaster(given, (one) => ({ ...same, [key]: value })[one])).toThrow(
+      expect.objectContaining({
+        exit: "settings",
+        what: expect.stringContaining(`${key} is ${value}`) as string,
+      }),
+    );
+    // A backup without a writer says nothing of its directory.
+    const master = { ...given.manifest.master, writer_dir: null };
+    refuseOtherMaster(
+      { manifest: { ...given.manifest, master } },
+      (one) => ({ ...same, WRITER_DIR: "/x" })[one],
+    );
   });
 
   it("goes on only with the backup that it began with", async () => {

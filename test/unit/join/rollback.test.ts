@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
+import { rollBack as rollBackNode } from "../../../src/commands/rollback.ts";
 import { run } from "../../../src/engine/run.ts";
 import { openJournal } from "../../../src/engine/journal.ts";
 import { OperatorError } from "../../../src/errors.ts";
@@ -15,6 +16,7 @@ import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import type { PostgresTarget } from "../../../src/settings/postgres-target.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
 import { LAYOUT } from "../../support/master-boxes.ts";
+import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
 
 const [FORMER, NOW] = ["0.4.0", "0.5.0"];
 const target = { host: "127.0.0.1", port: 5432 } as PostgresTarget;
@@ -101,6 +103,18 @@ describe("a rollback", () => {
     host.revive();
     expect((await rollBack()).changes).toEqual([]);
     expect(host.writes).toEqual([]);
+  });
+
+  it("is refused while a secret is being changed: the former version would be stopped by that", async () => {
+    const box = new FakeStorage();
+    const record = { version: 1, secret: "jwt-secret", previous: "a", next: "b" };
+    box.files.put(LAYOUT.rotation, JSON.stringify(record), 0o600);
+    const takeLock = () => Promise.resolve({ release: () => Promise.resolve() });
+    const flags = { dryRun: false, yes: true };
+    await expect(rollBackNode("join-as-master", flags, worldOf(box, { takeLock }))).rejects.toMatchObject({
+      what: expect.stringContaining("jwt-secret") as string,
+    });
+    expect(box.writes).toEqual([]);
   });
 
   it("says what is removed with the migrations, before", async () => {

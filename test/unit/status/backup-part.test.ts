@@ -2,8 +2,10 @@ import { expect, it } from "vitest";
 import { CRON_FILES, masterLayout } from "../../../src/settings/layout.ts";
 import { lookAtBackup } from "../../../src/status/pinset-parts.ts";
 import type { StatusDeps } from "../../../src/status/look-at-node.ts";
+import { renderBackupRecord } from "../../../src/backup/keep-good.ts";
 import { writeHeartbeat } from "../../../src/pinset/heartbeat.ts";
 
+const ARCHIVE = "backup-pool-20261127T090000Z-0123456789ab.age";
 const NOW = new Date("2026-11-27T12:00:00Z");
 const layout = masterLayout("/opt/fula-master");
 const hoursAgo = (hours: number): Date => new Date(NOW.getTime() - hours * 3_600_000);
@@ -15,8 +17,13 @@ function look({
   outcome = "ok",
   byHand = true,
   record,
+  archives = [{ name: ARCHIVE, bytes: 15 }],
+  there = archives,
   settings = {},
 }: {
+  /** What is on record in BACKUP_DIR, and what is there. */
+  readonly archives?: readonly { readonly name: string; readonly bytes: number }[];
+  readonly there?: readonly { readonly name: string; readonly bytes: number }[];
   readonly born?: number;
   readonly backup?: number;
   readonly outcome?: "ok" | "unavailable";
@@ -37,12 +44,24 @@ function look({
       Promise.resolve(
         path === layout.backupHeartbeat && backup !== undefined
           ? (record ?? JSON.stringify(writeHeartbeat(null, run(backup))))
-          : null,
+          : path === layout.backupRecord
+            ? renderBackupRecord(
+                archives.map((one, index) => ({
+                  ...one,
+                  sha256: "0".repeat(64),
+                  at: hoursAgo(10 - index).toISOString(),
+                  directory: "/mnt/backup",
+                })),
+              )
+            : null,
       ),
-    stat: (path: string) =>
-      Promise.resolve(
+    stat: (path: string) => {
+      const found = there.find(({ name }) => path === `/mnt/backup/${name}`);
+      if (found !== undefined) return Promise.resolve({ sizeBytes: found.bytes });
+      return Promise.resolve(
         path === layout.signingKey || path === CRON_FILES.backup ? { modifiedAt: hoursAgo(born) } : null,
-      ),
+      );
+    },
   };
   const deps = { host: { files, clock: { now: () => NOW } } } as unknown as StatusDeps;
   return lookAtBackup({ deps, layout, values: (key) => settings[key] });
@@ -80,11 +99,32 @@ it("a copy by hand is good for a week", async () => {
 });
 
 it("a nightly copy is judged by its last run", async () => {
-  expect(await look({ backup: 3, settings: NIGHTLY })).toMatchObject({
+  expect(await look({ backup: 3, byHand: false, settings: NIGHTLY })).toMatchObject({
     state: "ok",
     summary: "3 h ago: 1.2 GB, 3 good in /mnt/backup",
   });
   expect(await look({ backup: 49, settings: NIGHTLY })).toMatchObject({ state: "attention" });
   expect(await look({ born: 49, settings: NIGHTLY })).toMatchObject({ state: "attention" });
   expect(await look({ born: 1, settings: NIGHTLY })).toMatchObject({ state: "ok" });
+});
+
+it("a nightly copy that is not there any more is none", async () => {
+  const nightly = { backup: 3, byHand: false, settings: NIGHTLY };
+  const newest = { name: ARCHIVE, bytes: 15 };
+  const older = { name: ARCHIVE.replace("1127", "1126"), bytes: 9 };
+  for (const [given, summary] of [
+    [{ there: [] }, `3 h ago, but ${ARCHIVE} is not in /mnt/backup`],
+    [{ archives: [older, newest], there: [older] }, `3 h ago, but ${ARCHIVE} is not in /mnt/backup`],
+    [
+      { there: [{ ...newest, bytes: 14 }] },
+      `3 h ago, but ${ARCHIVE} has another size than it was written with`,
+    ],
+    [{ archives: [] }, "3 h ago, but no backup in /mnt/backup is on record"],
+  ] as const)
+    expect(await look({ ...nightly, ...given })).toMatchObject({ state: "attention", summary });
+  expect(await look({ ...nightly, archives: [older, newest], there: [newest] })).toMatchObject({
+    state: "ok",
+  });
+  // One by hand, before BACKUP_DIR was set, went somewhere else.
+  expect(await look({ ...nightly, byHand: true, archives: [] })).toMatchObject({ state: "ok" });
 });

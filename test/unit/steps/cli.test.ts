@@ -103,7 +103,7 @@ describe("cli", () => {
       host.files.put(`${LAYOUT.cliDir}/${name}/bin/fula-node.js`, name);
     host.files.putLink("0.0.10", LAYOUT.cliCurrent);
     const { changes } = await lookAt(cli(context), host);
-    expect(changes.slice(2)).toEqual(
+    expect(changes.slice(1, 3)).toEqual(
       ["0.0.9", "0.0.8"].map((old) => {
         const path = `${LAYOUT.cliDir}/${old}`;
         return { kind: "remove-cli", summary: `remove ${path}`, path };
@@ -111,5 +111,17 @@ describe("cli", () => {
     );
     for (const change of changes) await cli(context).apply(change as never, host, () => {});
     expect(await host.files.list(LAYOUT.cliDir)).toEqual(["0.0.10", VERSION, "current", "not-a-version"]);
+  });
+
+  it("keeps the version that is in use, and removes a newer one that was given up, before the link is set", async () => {
+    const host = new FakeMaster();
+    for (const name of ["0.0.10", "0.0.9"]) host.files.put(`${LAYOUT.cliDir}/${name}/bin/fula-node.js`, name);
+    // After a rollback from 0.0.10.
+    host.files.putLink("0.0.9", LAYOUT.cliCurrent);
+    const { changes } = await lookAt(cli(context), host);
+    expect(changes.map(({ kind }) => kind)).toEqual(["install-cli", "remove-cli", "point-current"]);
+    for (const change of changes) await cli(context).apply(change as never, host, () => {});
+    expect(await host.files.list(LAYOUT.cliDir)).toEqual(["0.0.9", VERSION, "current"]);
+    expect((await lookAt(cli(context), host)).changes).toEqual([]);
   });
 });

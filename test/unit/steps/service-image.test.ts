@@ -81,23 +81,6 @@ describe("service-image", () => {
     expect((await lookAt(step, host)).finding.state).toBe("ours");
   });
 
-  it("removes our images before the last two that no container uses", async () => {
-    const host = before.copy();
-    for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
-    const owner = { [OWNER_LABEL.key]: OWNER_LABEL.value };
-    for (const old of ["0.0.9", "0.0.8", "0.0.7"])
-      host.docker.putImage(`fula-node:${old}`, { ...owner, old });
-    host.docker.putImage("fula-node:0.0.6", { maintainer: "somebody" });
-    const used = await host.docker.image("fula-node:0.0.7");
-    host.docker.putContainer("old-service", { imageId: used?.id ?? "" });
-    const { finding, changes } = await lookAt(step, host);
-    expect(finding).toMatchObject({ drift: ["fula-node:0.0.8 is older than the version before"] });
-    for (const change of changes) await step.apply(change, host, () => {});
-    expect((await lookAt(step, host)).finding.state).toBe("ours");
-    const left = [...host.docker.images.keys()].filter((name) => name.startsWith("fula-node:"));
-    expect(left.sort()).toEqual(["fula-node:0.0.6", "fula-node:0.0.7", "fula-node:0.0.9", TAG]);
-  });
-
   it("is built again when the running package is another one", async () => {
     const host = before.copy();
     for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
