@@ -231,7 +231,8 @@ function toContainer(seen: Answer<"container">): Container {
       source: Source,
       destination: Destination,
     })),
-    publishedPorts: publishedPorts(seen),
+    publishedPorts: tcpPorts(seen.NetworkSettings?.Ports),
+    boundPorts: tcpPorts(seen.HostConfig.PortBindings as Ports | undefined),
   };
 }
 
@@ -243,10 +244,12 @@ function healthOf({ State, Config }: Answer<"container">): Container["health"] {
   return test.length > 0 && test[0] !== "NONE" ? "starting" : null;
 }
 
-function publishedPorts({ NetworkSettings: settings }: Answer<"container">): readonly number[] {
-  const bindings = Object.entries(settings?.Ports ?? {}).filter(([inside]) => inside.endsWith("/tcp"));
-  const ports = bindings.flatMap(([, hosts]) => (hosts ?? []).map(({ HostPort }) => Number(HostPort)));
-  return [...new Set(ports)].filter((port) => port > 0).sort((a, b) => a - b);
+type Ports = Readonly<Record<string, readonly { readonly HostPort: string }[] | null>>;
+
+function tcpPorts(ports: Ports | null | undefined): readonly number[] {
+  const bindings = Object.entries(ports ?? {}).filter(([inside]) => inside.endsWith("/tcp"));
+  const all = bindings.flatMap(([, hosts]) => (hosts ?? []).map(({ HostPort }) => Number(HostPort)));
+  return [...new Set(all)].filter((port) => port > 0).sort((a, b) => a - b);
 }
 
 function splitVariable(line: string): readonly [string, string] {

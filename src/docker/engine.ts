@@ -28,6 +28,8 @@ export interface Container {
   }[];
   /** Ports of this machine that are forwarded to it. */
   readonly publishedPorts: readonly number[];
+  /** Those that it is given whenever it runs. While it starts, only these are known. */
+  readonly boundPorts: readonly number[];
 }
 
 /** What Docker reports about one image. */

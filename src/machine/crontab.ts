@@ -108,7 +108,11 @@ export function judgeCronLine(path: string, facts: CronLineFacts | null): CronLi
   if (command === null) return { state: "down", sentence: `${path} runs nothing.`, todo: JOIN };
   if (failure !== null) {
     const sentence = `${path} runs ${command.program} ${command.script}, which does not work: ${failure}.`;
-    return { state: "down", sentence, todo: "Run join-as-master: it puts the program back. If Node.js is gone, install it before." };
+    return {
+      state: "down",
+      sentence,
+      todo: "Run join-as-master: it puts the program back. If Node.js is gone, install it before.",
+    };
   }
   const [fault] = faults;
   if (fault === undefined) return { state: "ok", sentence: `${command.program} runs it.`, todo: null };

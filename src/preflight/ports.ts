@@ -43,6 +43,7 @@ export interface ContainerFacts {
   readonly name: string;
   readonly pid: number;
   readonly publishedPorts: readonly number[];
+  readonly boundPorts: readonly number[];
   readonly ownership: Ownership;
 }
 
@@ -116,7 +117,9 @@ function containerOf(listener: ListenerFacts, containers: readonly ContainerFact
   if (inside !== undefined) return inside;
   const byEngine = listener.process === null || ENGINE_PROCESSES.has(listener.process);
   const publisher = containers.find(({ publishedPorts }) => publishedPorts.includes(listener.port));
-  return byEngine ? (publisher ?? null) : null;
+  // After a boot, the engine listens before the container runs.
+  const starting = containers.find(({ boundPorts }) => boundPorts.includes(listener.port));
+  return byEngine ? (publisher ?? starting ?? null) : null;
 }
 
 /** The processes that listen for a published port, by `/proc/PID/comm`. */

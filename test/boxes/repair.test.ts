@@ -139,6 +139,30 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
     env = again;
   });
 
+  test("a power cut took what the first start of Postgres added to pg_hba.conf: added again, and nothing else of it changes", async () => {
+    const rules = "/var/lib/docker/volumes/fula-master_pgdata/_data/pg_hba.conf";
+    const before = await box.run(`stat -c '%u %a' ${rules} && cat ${rules}`);
+    await box.run(`sed -i '/^host all all all/d' ${rules} && docker restart postgres-pinning`);
+    const shut = await box.exec(`docker logs --since 1m postgres-pinning 2>&1 | grep -c pg_hba`);
+    expect(shut.stdout).not.toBe("");
+    expect(await mend()).toContain("add to pg_hba.conf what the first start of Postgres wrote");
+    const after = await box.run(`stat -c '%u %a' ${rules} && cat ${rules}`);
+    const lines = (text: string) => text.split("\n").filter((line) => line !== "");
+    expect(lines(after.stdout)).toEqual(lines(before.stdout));
+    // Rules of the operator stay, and the refusal says where to look.
+    await box.run(
+      `sed -i 's/^host all all all.*/host all all 203.0.113.0\\/24 scram-sha-256/' ${rules} && docker restart postgres-pinning`,
+    );
+    const refused = await rejoin(box);
+    expectExit(refused, 27);
+    expect(refused.stderr.replaceAll(/\s+/g, " ")).toContain("allow this machine in its pg_hba.conf");
+    expect((await box.run(`cat ${rules}`)).stdout).not.toMatch(/^host all all all/m);
+    await box.run(
+      `sed -i 's/^host all all 203.*/host all all all scram-sha-256/' ${rules} && docker restart postgres-pinning`,
+    );
+    await mend();
+  });
+
   test("cron files gone and edited: written again", async () => {
     const wanted = await box.readFile("/etc/cron.d/fula-replication-sweep");
     await box.run(

@@ -33,6 +33,7 @@ function arrangeFake(): Docker {
     health: "healthy",
     networkMode: "bridge",
     publishedPorts: [PORT],
+    boundPorts: [PORT],
     mounts: [
       {
         type: "volume",
@@ -132,6 +133,7 @@ describe.each([
         exitCode: 0,
         restartCount: 0,
         publishedPorts: [PORT],
+        boundPorts: [PORT],
         mounts: [{ type: "volume", name: NAMES.volume, destination: "/data" }],
       });
       expect(busy?.id).toMatch(/^[0-9a-f]{64}$/);

@@ -119,8 +119,13 @@ function containerOf(
     restartPolicy: spec.restart ?? "no",
     networkMode: spec.network_mode ?? `${project.name}_default`,
     mounts: (spec.volumes ?? []).map((volume) => mountOf(volume, posix.dirname(project.file), volumeName)),
-    publishedPorts: (spec.ports ?? []).map((port) => Number(String(port).split(":").at(-2))),
+    publishedPorts: portsOf(spec.ports ?? []),
+    boundPorts: portsOf(spec.ports ?? []),
   };
+}
+
+function portsOf(ports: readonly unknown[]): number[] {
+  return ports.map((port) => Number(String(port).split(":").at(-2)));
 }
 
 /** A key without a value gets the project's value, and is left out if the project has none. */

@@ -101,6 +101,7 @@ export class FakeDocker implements Docker {
       networkMode: "host",
       mounts: [],
       publishedPorts: [],
+      boundPorts: [],
       ...fields,
     };
     this.boxes.set(name, container);

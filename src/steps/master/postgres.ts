@@ -7,6 +7,7 @@ import type { ServiceState } from "../../docker/container-state.ts";
 import { type ContainerChange, NOTHING, type Obstacle, type Seen } from "../../docker/container-finding.ts";
 import type { Judge } from "../../docker/container-finding.ts";
 import { containers, imagesToPull } from "../../docker/containers.ts";
+import { giveAccess, hasLostAccess, LET_IN, SHUT } from "../../docker/postgres-access.ts";
 import { findImageConflict } from "../../docker/postgres-image.ts";
 import {
   DATA_PATH,
@@ -44,13 +45,16 @@ interface PostgresSeen extends Seen {
   readonly unfinished?: { readonly volume: string; readonly container: string | null };
   /** Why the running server does not answer yet. */
   readonly waitFor?: string;
+  /** True if a power cut took what lets anybody in. */
+  readonly isShut?: boolean;
 }
 
 type PostgresChange =
   | ContainerChange
   | (Change & { readonly kind: "remove-container"; readonly container: string; readonly volume: string })
   | (Change & { readonly kind: "remove-volume"; readonly volume: string })
-  | (Change & { readonly kind: "wait" });
+  | (Change & { readonly kind: "wait" })
+  | typeof LET_IN;
 
 /** Postgres: a container on this box, or an external database that POSTGRES_HOST names. */
 export function postgres(context: MasterContext, project: Project): AnyStep {
@@ -63,6 +67,10 @@ export function postgres(context: MasterContext, project: Project): AnyStep {
       const finding = await step.probe(host);
       if (unfinished !== null && finding.state !== "foreign") return remakeFinding(finding, unfinished);
       if (finding.state !== "ours") return finding;
+      if (await hasLostAccess(host, context)) {
+        const { seen, evidence } = finding;
+        return { state: "drifted", seen: { ...seen, isShut: true }, drift: [SHUT], evidence };
+      }
       const waitFor = await whyItWaits(host, context);
       if (waitFor === null) return finding;
       const drift = [`it runs, but does not answer yet: ${waitFor}`];
@@ -70,7 +78,8 @@ export function postgres(context: MasterContext, project: Project): AnyStep {
     },
 
     plan(finding) {
-      const { unfinished, waitFor } = finding.seen;
+      const { unfinished, waitFor, isShut } = finding.seen;
+      if (isShut === true) return [LET_IN];
       const changes = step.plan(finding);
       if (waitFor !== undefined)
         return [{ kind: "wait", summary: `wait until Postgres answers (${waitFor})` }];
@@ -90,7 +99,8 @@ export function postgres(context: MasterContext, project: Project): AnyStep {
     },
 
     async apply(change, host, report) {
-      if (change.kind === "wait") {
+      if (change.kind === "let-in") await giveAccess(host);
+      if (change.kind === "wait" || change.kind === "let-in") {
         await waitUntilOpen(host, requireTarget(await readValues(host, context), context), report);
         return;
       }

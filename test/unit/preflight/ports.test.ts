@@ -25,7 +25,14 @@ function listener(fields: Partial<ListenerFacts> = {}): ListenerFacts {
 }
 
 function container(fields: Partial<ContainerFacts> = {}): ContainerFacts {
-  return { name: "postgres-pinning", pid: 700, publishedPorts: [], ownership: "ours", ...fields };
+  return {
+    name: "postgres-pinning",
+    pid: 700,
+    publishedPorts: [],
+    boundPorts: [],
+    ownership: "ours",
+    ...fields,
+  };
 }
 
 function find(facts: {
@@ -63,6 +70,14 @@ describe("a port that is needed", () => {
     expect(find({ listeners: [proxy], containers: [published] })).toEqual([]);
     const unseen = listener({ pid: null, process: null });
     expect(find({ listeners: [unseen], containers: [published] })).toEqual([]);
+    // After a boot, the engine listens before the container runs.
+    const starting = container({ pid: 0, boundPorts: [5432] });
+    expect(find({ listeners: [proxy], containers: [starting] })).toEqual([]);
+    expect(find({ listeners: [listener()], containers: [starting] })).toHaveLength(1);
+    const foreign = container({ name: "other-db", ownership: "foreign", pid: 0, boundPorts: [5432] });
+    expect(printed({ listeners: [proxy], containers: [foreign] })).toEqual([
+      "docker-proxy (process 812, container other-db) listens on 127.0.0.1:5432",
+    ]);
   });
 
   it("may be held by a process of the adopted writer's units", () => {
