@@ -7,7 +7,6 @@ import type { ServiceState } from "../../docker/container-state.ts";
 import { type ContainerChange, NOTHING, type Obstacle, type Seen } from "../../docker/container-finding.ts";
 import type { Judge } from "../../docker/container-finding.ts";
 import { containers, imagesToPull } from "../../docker/containers.ts";
-import { giveAccess, hasLostAccess, LET_IN, SHUT } from "../../docker/postgres-access.ts";
 import { findImageConflict } from "../../docker/postgres-image.ts";
 import {
   DATA_PATH,
@@ -36,6 +35,7 @@ import {
   postgresTarget,
   type PostgresTarget,
 } from "../../settings/postgres-target.ts";
+import { giveAccess, hasLostAccess, LET_IN, SHUT } from "./postgres-access.ts";
 
 const ANSWER_DEADLINE_MS = 180_000;
 
@@ -99,9 +99,10 @@ export function postgres(context: MasterContext, project: Project): AnyStep {
     },
 
     async apply(change, host, report) {
-      if (change.kind === "let-in") await giveAccess(host);
       if (change.kind === "wait" || change.kind === "let-in") {
-        await waitUntilOpen(host, requireTarget(await readValues(host, context), context), report);
+        const target = requireTarget(await readValues(host, context), context);
+        if (change.kind === "let-in") await giveAccess(host, target.user);
+        await waitUntilOpen(host, target, report);
         return;
       }
       if (change.kind === "up" || change.kind === "restart") await refuseImage(host, context);

@@ -1,8 +1,8 @@
-import type { Host, HostReader } from "../host.ts";
-import { type MasterContext, readValues } from "../settings/context.ts";
-import { isOurs, NAMES } from "../settings/layout.ts";
-import { isDatabaseElsewhere, postgresBindOf, postgresTarget } from "../settings/postgres-target.ts";
-import { DATA_PATH } from "./postgres-volume.ts";
+import type { Host, HostReader } from "../../host.ts";
+import { type MasterContext, readValues } from "../../settings/context.ts";
+import { isOurs, NAMES } from "../../settings/layout.ts";
+import { isDatabaseElsewhere, postgresBindOf, postgresTarget } from "../../settings/postgres-target.ts";
+import { DATA_PATH } from "../../docker/postgres-volume.ts";
 
 /** Who may log in from where, as initdb writes it (PostgreSQL manual, 21.1 The pg_hba.conf File). */
 const OF_INITDB = /^(?:local|host) (?:all|replication) all (?:127\.0\.0\.1\/32 |::1\/128 )?[a-z0-9-]+$/;
@@ -32,16 +32,23 @@ export async function hasLostAccess(host: HostReader, context: MasterContext): P
   ]);
   if (volume === null || !isOurs(volume) || container === null || !isOurs(container)) return false;
   const text = await host.files.readText(`${volume.mountpoint}/pg_hba.conf`);
+  // Of what was written and never synced, the length may be there, and zeros instead of the text.
   const rules = (text ?? "")
+    .replaceAll("\0", "")
     .split("\n")
     .map((line) => line.replace(/#.*/, "").trim().replaceAll(/\s+/g, " "))
     .filter((line) => line !== "");
   return rules.length > 0 && rules.every((rule) => OF_INITDB.test(rule));
 }
 
-/** Adds the line again, and lets the server read it. */
-export async function giveAccess({ docker }: Pick<Host, "docker">): Promise<void> {
+/** Adds the line again, and lets the server read it. Inside of the container, initdb lets everybody in. */
+export async function giveAccess({ docker }: Pick<Host, "docker">, user: string): Promise<void> {
   const file = `${DATA_PATH}/pg_hba.conf`;
-  const script = `printf '\\n%s\\n' '${ADDED}' >>${file} && sync && kill -HUP "$(head -n 1 ${DATA_PATH}/postmaster.pid)"`;
-  await docker.runIn(NAMES.postgres, ["sh", "-c", script], { text: "" }, { timeoutMs: DEADLINE_MS });
+  const script = `printf '\\n%s\\n' '${ADDED}' >>${file} && sync`;
+  const psql = ["psql", "--quiet", "--no-psqlrc", "--no-password", `--username=${user}`, "--dbname=postgres"];
+  for (const argv of [
+    ["sh", "-c", script],
+    [...psql, "--set=ON_ERROR_STOP=1", "--command=SELECT pg_reload_conf()"],
+  ])
+    await docker.runIn(NAMES.postgres, argv, { text: "" }, { timeoutMs: DEADLINE_MS });
 }
