@@ -35,7 +35,7 @@ import {
   postgresTarget,
   type PostgresTarget,
 } from "../../settings/postgres-target.ts";
-import { giveAccess, hasLostAccess, LET_IN, SHUT } from "./postgres-access.ts";
+import { giveAccess, hasLostAccess, LET_IN, SHUT } from "../../database/postgres-access.ts";
 
 const ANSWER_DEADLINE_MS = 180_000;
 

@@ -1,8 +1,7 @@
-import type { Host, HostReader } from "../../host.ts";
-import { type MasterContext, readValues } from "../../settings/context.ts";
-import { isOurs, NAMES } from "../../settings/layout.ts";
-import { isDatabaseElsewhere, postgresBindOf, postgresTarget } from "../../settings/postgres-target.ts";
-import { DATA_PATH } from "../../docker/postgres-volume.ts";
+import type { Host, HostReader } from "../host.ts";
+import { type MasterContext, readValues } from "../settings/context.ts";
+import { isOurs, NAMES } from "../settings/layout.ts";
+import { isDatabaseElsewhere, postgresBindOf, postgresTarget } from "../settings/postgres-target.ts";
 
 /** Who may log in from where, as initdb writes it (PostgreSQL manual, 21.1 The pg_hba.conf File). */
 const OF_INITDB = /^(?:local|host) (?:all|replication) all (?:127\.0\.0\.1\/32 |::1\/128 )?[a-z0-9-]+$/;
@@ -43,8 +42,7 @@ export async function hasLostAccess(host: HostReader, context: MasterContext): P
 
 /** Adds the line again, and lets the server read it. Inside of the container, initdb lets everybody in. */
 export async function giveAccess({ docker }: Pick<Host, "docker">, user: string): Promise<void> {
-  const file = `${DATA_PATH}/pg_hba.conf`;
-  const script = `printf '\\n%s\\n' '${ADDED}' >>${file} && sync`;
+  const script = `printf '\\n%s\\n' '${ADDED}' >>"$PGDATA/pg_hba.conf" && sync`;
   const psql = ["psql", "--quiet", "--no-psqlrc", "--no-password", `--username=${user}`, "--dbname=postgres"];
   for (const argv of [
     ["sh", "-c", script],
