@@ -24,7 +24,7 @@ const DELAY_MS = 2500;
 /** Lines of the journal up to which a run is let go on, at most. */
 const MOST_LINES = 6;
 /** Containers that the engine starts again after a cut may not be up yet: these changes can be planned again. */
-const REPEATED = new Set(["up", "wait"]);
+const REPEATED = new Set(["up", "wait", "let-in", "remove-container", "remove-volume"]);
 /**
  * The journal can be read before it is synced, so what is seen is no proof yet. A line is on the disk once the next one is there.
  * Files that were seen after a line can be of the next change, whose `done` is on the disk once three more lines are there.
@@ -93,11 +93,13 @@ export class CutJoin {
     while (linesSeen() < wanted && run.ended === undefined)
       await Promise.race([once(reader, "line"), joining]);
     await Promise.race([sleep(random() * DELAY_MS), joining]);
-    expect(run.ended, "the join ended before its moment").toBeUndefined();
+    // After earlier cuts, few changes may be left: then the cut comes after its end, and nothing of it may be lost.
+    const isOver = run.ended?.exitCode === 0;
+    expect(isOver ? undefined : run.ended, "the join ended before its moment").toBeUndefined();
     // What was printed by now, and only that, has been seen before the cut.
     const acknowledged = seen.length;
     await box.cutPower();
-    expect((await joining).exitCode, "the join was cut off").not.toBe(0);
+    if (!isOver) expect((await joining).exitCode, "the join was cut off").not.toBe(0);
     expect((await box.exec("true")).stderr).toContain("is not running");
     await observer;
     this.#remember(seen, acknowledged);
