@@ -23,7 +23,7 @@ const JOURNAL = "/opt/fula-master/journal.ndjson";
 const DELAY_MS = 2500;
 /** Lines of the journal up to which a run is let go on, at most. */
 const MOST_LINES = 6;
-/** Containers that the engine starts again after a cut may not be up yet: these changes can be planned again. */
+/** Containers that the engine starts again after a cut may not be up yet, and a first start of Postgres can be cut more than once. */
 const REPEATED = new Set(["up", "wait", "let-in", "remove-container", "remove-volume"]);
 /**
  * The journal can be read before it is synced, so what is seen is no proof yet. A line is on the disk once the next one is there.
