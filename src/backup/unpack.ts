@@ -1,4 +1,4 @@
-import { readdirSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { chmod, chown, type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
@@ -114,7 +114,8 @@ export async function unpackArchive(
   const hidden = partialOf(directory);
   // A run that is stopped by a signal leaves no secret. The directory stays: it says that a restore was cut off.
   const empty = (): void => {
-    for (const name of readdirSync(hidden)) rmSync(join(hidden, name), { recursive: true, force: true });
+    for (const name of existsSync(hidden) ? readdirSync(hidden) : [])
+      rmSync(join(hidden, name), { recursive: true, force: true });
   };
   try {
     await rm(hidden, { recursive: true, force: true });

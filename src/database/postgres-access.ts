@@ -17,7 +17,7 @@ const DEADLINE_MS = 60_000;
 
 /**
  * True if a power cut took what the image adds to pg_hba.conf: the file is as initdb made it, and the running server refuses the
- * connection by it. A file that anybody else has changed stays as it is.
+ * connection by it. Also true if a killed run added it, and the server has not read it yet. A file that anybody else has changed stays as it is.
  */
 export async function hasLostAccess(host: HostReader, context: MasterContext): Promise<boolean> {
   const values = await readValues(host, context);
@@ -37,12 +37,12 @@ export async function hasLostAccess(host: HostReader, context: MasterContext): P
     .split("\n")
     .map((line) => line.replace(/#.*/, "").trim().replaceAll(/\s+/g, " "))
     .filter((line) => line !== "");
-  return rules.length > 0 && rules.every((rule) => OF_INITDB.test(rule));
+  return rules.length > 0 && rules.every((rule) => rule === ADDED || OF_INITDB.test(rule));
 }
 
 /** Adds the line again, and lets the server read it. Inside of the container, initdb lets everybody in. */
 export async function giveAccess({ docker }: Pick<Host, "docker">, user: string): Promise<void> {
-  const script = `printf '\\n%s\\n' '${ADDED}' >>"$PGDATA/pg_hba.conf" && sync`;
+  const script = `grep -qxF '${ADDED}' "$PGDATA/pg_hba.conf" || printf '\\n%s\\n' '${ADDED}' >>"$PGDATA/pg_hba.conf" && sync`;
   const psql = ["psql", "--quiet", "--no-psqlrc", "--no-password", `--username=${user}`, "--dbname=postgres"];
   for (const argv of [
     ["sh", "-c", script],

@@ -149,6 +149,12 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
     const after = await box.run(`stat -c '%u %a' ${rules} && cat ${rules}`);
     const lines = (text: string) => text.split("\n").filter((line) => line !== "");
     expect(lines(after.stdout)).toEqual(lines(before.stdout));
+    // Added, but the run was killed before the server read it.
+    await box.run(
+      `sed -i '/^host all all all/d' ${rules} && docker restart postgres-pinning && until docker exec postgres-pinning pg_isready -q; do sleep 0.1; done && echo 'host all all all scram-sha-256' >>${rules}`,
+    );
+    expect(await mend()).toContain("add to pg_hba.conf what the first start of Postgres wrote");
+    expect((await box.run(`grep -c '^host all all all' ${rules}`)).stdout).toBe("1");
     // Rules of the operator stay, and the refusal says where to look.
     await box.run(
       `sed -i 's/^host all all all.*/host all all 203.0.113.0\\/24 scram-sha-256/' ${rules} && docker restart postgres-pinning`,
