@@ -129,13 +129,15 @@ export async function snapshotList(
   const files = await world.listSnapshotFiles(directory);
   // Snapshots stay after `leave`, so they may be there without a master.
   if (flags.dir === undefined && files.length === 0) await requireMaster(world.host, layout);
+  // The numbers that are rightly not here: only this master's own record knows them.
+  const memory = flags.dir === undefined ? await readMemory(world, layout) : null;
   const listed =
     files.length === 0
       ? []
       : await listSnapshots(files, await readSnapshotKeys(world, flags), {
           sha256: await sha256Of(world, flags),
           now: world.host.clock.now(),
-          removed: flags.dir === undefined ? await readRemoved(world, layout) : null,
+          removed: memory?.removed ?? null,
         });
   world.reporter.result({
     data: { verb: "snapshot list", directory, snapshots: listed },
@@ -145,7 +147,8 @@ export async function snapshotList(
         : world.reporter.table(listed.map(rowOf)),
   });
   const refused = listed.filter(({ verdict }) => verdict !== "verified");
-  if (refused.length === 0) return flags.dir === undefined ? await refuseLost(world, layout, listed) : "ok";
+  if (refused.length === 0)
+    return flags.dir === undefined ? await refuseLost(world, layout, listed, memory?.last ?? null) : "ok";
   throw new OperatorError({
     exit: refused.every(({ verdict }) => verdict === "newer") ? "newer" : "integrity",
     what: `${refused.length} of ${listed.length} snapshots in ${directory} could not be verified.`,
@@ -163,6 +166,7 @@ async function refuseLost(
   world: World,
   layout: MasterLayout,
   listed: readonly ListedSnapshot[],
+  last: ChainMemory["last"],
 ): Promise<VerbExit> {
   const { snapshot } = await readHeartbeats(world, layout);
   const { state, sentence, todo } = await judgeStored(world, layout, snapshot);
@@ -172,20 +176,18 @@ async function refuseLost(
       what: `The snapshots of this master are gone: ${sentence}.`,
       ...(todo === null ? {} : { remedy: `${capitalised(todo)}.` }),
     });
-  const isMissing = state === "attention" && listed.some(({ missing }) => missing !== null && missing > 0);
-  if (!isMissing) return "ok";
-  const text = `Snapshots are missing: ${sentence}.${todo === null ? "" : ` What to do: ${todo}.`}`;
+  const isMissing = listed.some(({ missing }) => missing !== null && missing > 0);
+  const isNewestGone = last !== null && listed.every(({ sequence }) => (sequence ?? 0) < last.sequence);
+  if (state !== "attention" || !(isMissing || isNewestGone)) return "ok";
+  const next = isNewestGone ? "look for them, then: fula-node snapshot take" : todo;
+  const text = `Snapshots are missing: ${sentence}.${next === null ? "" : ` What to do: ${next}.`}`;
   world.reporter.listen({ type: "warning", text });
   return "pending";
 }
 
-/** The numbers that retention removed. Only this master's own record knows them. */
-async function readRemoved(
-  { host }: World,
-  { snapshotMemory }: MasterLayout,
-): Promise<ChainMemory["removed"]> {
+async function readMemory({ host }: World, { snapshotMemory }: MasterLayout): Promise<ChainMemory | null> {
   const memory = parseMemory(await host.files.readText(snapshotMemory));
-  return memory === null || memory === "damaged" ? null : memory.removed;
+  return memory === "damaged" ? null : memory;
 }
 
 function rowOf(snapshot: ListedSnapshot): readonly string[] {

@@ -149,7 +149,7 @@ const END = `
     SELECT p.id, p.requestid FROM pins p WHERE p.requestid IN (
       SELECT waits_for FROM pin_work WHERE cid = ANY ($1::text[]) AND waits_for IS NOT NULL) ORDER BY p.id FOR UPDATE
   ), freed AS (
-    UPDATE pin_work kept SET waits_for = NULL, due_at = now() FROM replacing
+    UPDATE pin_work kept SET waits_for = NULL, due_at = now(), claim = NULL, claimed_until = NULL FROM replacing
       WHERE kept.waits_for = replacing.requestid AND kept.cid = ANY ($1::text[])
       RETURNING replacing.id
   ), uncounted AS (

@@ -229,7 +229,7 @@ function unpin(from: string, deadline: string, waitsFor = "NULL::text"): string 
 }
 
 /**
- * Deletes a request, also with what it replaced. Values: account, requestid, spellings of its CID, seconds for the unpin. One row if it was
+ * Deletes a request, also with what it replaced. That loses its claim: a worker that looks at it just now would put it off. Values: account, requestid, spellings of its CID, seconds for the unpin. One row if it was
  * deleted.
  */
 export const REMOVE = `
@@ -243,7 +243,7 @@ export const REMOVE = `
   ), work AS (
     ${unpin("gone", "now() + $4::bigint * interval '1 second'")}
   ), freed AS (
-    UPDATE pin_work kept SET due_at = now() FROM gone WHERE kept.waits_for = gone.requestid
+    UPDATE pin_work kept SET due_at = now(), attempts = 0, claim = NULL, claimed_until = NULL FROM gone WHERE kept.waits_for = gone.requestid
   )
   SELECT requestid FROM gone`;
 
@@ -286,7 +286,7 @@ export const REPLACE = `
   ), old_work AS (
     ${unpin("gone", DEADLINE, "CASE WHEN was_pinned THEN $3::text END")}
   ), kept AS (
-    UPDATE pin_work kept SET due_at = now(), attempts = 0,
+    UPDATE pin_work kept SET due_at = now(), attempts = 0, claim = NULL, claimed_until = NULL,
       waits_for = CASE WHEN is_same OR NOT was_pinned AND counted > 0 THEN $3::text ELSE kept.waits_for END
       FROM won WHERE kept.waits_for = won.requestid
   ), no_work AS (

@@ -131,16 +131,18 @@ describe.skipIf(!isRoot)("the chain of snapshots of an installed master", () => 
     expect((await take()).exitCode).toBe(0);
   });
 
-  test("of which one was removed is listed with what is missing, and its exit says so", async () => {
-    await take();
-    const { name } = await take();
-    await take();
+  test.each([
+    { which: 1, says: /number 2/, row: "1 missing before it" },
+    { which: 2, says: /number 3 is\s+missing[^]*look for them, then/, row: "linked" },
+  ])("of which one was removed is listed with what is missing, and its exit says so: $says", async (gone) => {
+    const taken = [await take(), await take(), await take()];
     for (const file of readdirSync(join(base, "snapshots")))
-      if (file.startsWith(name)) rmSync(join(base, "snapshots", file));
+      if (file.startsWith(`${taken[gone.which]?.name}.`)) rmSync(join(base, "snapshots", file));
+    expect(snapshots()).toHaveLength(2);
     expect(await fula("snapshot", "list")).toMatchObject({
       exitCode: 20,
-      stdout: expect.stringContaining("1 missing before it"),
-      stderr: expect.stringMatching(/Snapshots are missing: .*number 2/),
+      stdout: expect.stringContaining(gone.row),
+      stderr: expect.stringMatching(new RegExp(`Snapshots are missing: [^]*${gone.says.source}`)),
     });
   });
 

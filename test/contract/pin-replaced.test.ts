@@ -1,16 +1,26 @@
+import { randomUUID } from "node:crypto";
 import { expect, onTestFinished, test } from "vitest";
 import { endRequestsFor } from "../../src/pinning/blocked.ts";
-import { parseCid, spellingsOfContent } from "../../src/pinning/content-id.ts";
+import { type ParsedCid, parseCid, spellingsOfContent } from "../../src/pinning/content-id.ts";
+import { putOff, writeOutcomes } from "../../src/pinning/outcomes.ts";
 import { newRequestId } from "../../src/pinning/pin-owner.ts";
 import { removePin, replacePin } from "../../src/pinning/pin-store.ts";
-import { readDepth } from "../../src/pinning/queue.ts";
+import { claimWork, readDepth } from "../../src/pinning/queue.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { cidOf } from "../support/cids.ts";
 import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
 import { declarePartTests } from "../support/migration-parts.ts";
 import { catalogueOf, listen, migratorOf } from "../support/migrations.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
-import { accept, factsOf, remove, standingOf, workLeft, workOn } from "../support/pin-requests.ts";
+import {
+  accept,
+  factsOf,
+  remove,
+  standingOf,
+  WHATEVER_IS_DUE,
+  workLeft,
+  workOn,
+} from "../support/pin-requests.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
 
@@ -18,6 +28,12 @@ const SLOW = { timeout: 30_000 };
 const LIMITS = { freeTierBytes: 1e9, maxPending: null, deadlineSeconds: 3_600 };
 const [OLD, NEW, NEXT] = [cidOf("old"), cidOf("new"), cidOf("next")];
 const BYTES: Readonly<Record<string, number>> = { [OLD]: 1_000, [NEW]: 20, [NEXT]: 3 };
+
+function contentAt(text: string): ParsedCid {
+  const cid = parseCid(text);
+  if (cid === null) throw new Error("it is a CID");
+  return cid;
+}
 
 describeOnPostgres(
   "a request that replaces another content",
@@ -38,8 +54,7 @@ describeOnPostgres(
     }
 
     async function replace({ pool }: Started, id: string, text: string, account = "u", name = "") {
-      const cid = parseCid(text);
-      if (cid === null) throw new Error("it is a CID");
+      const cid = contentAt(text);
       const added = {
         requestid: newRequestId(),
         pin: { cid, name, origins: [], meta: "{}" },
@@ -159,6 +174,38 @@ describeOnPostgres(
       expect([await usage(started, "a"), await usage(started, "b")]).toEqual([0, 20]);
     });
 
+    test.each(["deletes", "replaces", "blocks"])(
+      "is freed at once by what %s, also while a worker looks whether it is kept",
+      async (what) => {
+        const started = await start();
+        const { target, cluster, pool, worker, work } = started;
+        const old = await pinned(started);
+        await expect.poll(() => usage(started), SLOW).toBe(1_000);
+        lose(cluster, NEW);
+        const id = await replace(started, old, NEW);
+        await looked(started, 1);
+        await worker.stop();
+        await soon(target);
+        const claim = randomUUID();
+        const { work: claimed } = await claimWork(pool, { ...WHATEVER_IS_DUE, phases: ["unpin"], claim });
+        expect(claimed.map(({ requestid }) => requestid)).toEqual([old]);
+        if (what === "deletes") await removePin(pool, [null, "u"], id, LIMITS);
+        if (what === "replaces") await replace(started, id, NEW, "u", "other");
+        if (what === "blocks") await endRequestsFor(pool, spellingsOfContent(contentAt(OLD)));
+        await writeOutcomes(
+          pool,
+          claimed.map((one) => putOff(one, { inMs: 3_600_000, attempts: 14 })),
+          3_600_000,
+        );
+        expect(
+          await sql(target, "SELECT due_at <= now() AS due FROM pin_work WHERE requestid = $1", [old]),
+        ).toEqual([{ due: true }]);
+        cluster.peers[0]?.statuses.delete(NEW);
+        work();
+        await expect.poll(() => there(started), SLOW).not.toContain(OLD);
+      },
+    );
+
     test("does not keep what has no size, once it failed", async () => {
       const started = await start();
       const { target, cluster } = started;
@@ -225,9 +272,7 @@ describeOnPostgres(
       const again = await replace(started, await pinned(started), NEW);
       await looked(started, 1);
       expect(await usage(started)).toBe(1_000);
-      const old = parseCid(OLD);
-      if (old === null) throw new Error("it is a CID");
-      await endRequestsFor(pool, spellingsOfContent(old));
+      await endRequestsFor(pool, spellingsOfContent(contentAt(OLD)));
       expect(await usage(started)).toBe(0);
       await expect.poll(() => there(started), SLOW).not.toContain(OLD);
       await expect.poll(() => standingOf(target, again), SLOW).toBe("pinning, look");
