@@ -1,4 +1,4 @@
-import type { Found, Result } from "./results.ts";
+import { type Found, type MatrixSize, type Result, withoutNumber } from "./results.ts";
 
 /** A matrix as its test file defines it. */
 export interface Planned {
@@ -7,27 +7,40 @@ export interface Planned {
   readonly cases: readonly string[] | null;
 }
 
-/** A matrix with its results: those of one source and seed, never a mixture. */
+/** A row of the page, with what it says below its table. */
 interface Row {
   readonly matrix: string;
-  readonly effects: number | null;
-  /** Null if no clean run has been recorded yet. */
-  readonly points: number | null;
-  /** The latest result of each point or case. */
-  readonly ran: readonly Result[];
-  readonly from: Found | null;
+  readonly isWhole: boolean;
+  readonly cells: readonly string[];
+  readonly ran: number;
+  readonly isComplete: boolean;
+  /** The points and cases that failed, in their own words, and how they ended when they ran again. */
+  readonly failures: readonly string[];
+  readonly section: string | null;
 }
 
-/** The page with the results. `found` has the files that come first first: of each matrix only the first results are told. */
-export function reportText(planned: readonly Planned[], found: readonly Found[], made: string): string {
-  const rows = planned.map((one) => ({ ...rowOf(one, found), isWhole: one.cases === null }));
+/** How a failed point ended on a later commit stands behind its words. */
+const AGAIN = "; ran again on ";
+const PASSED_LATER = /; ran again on \S+: passed$/;
+
+/**
+ * The page with the results. Of each matrix it tells the first results of `found`, those of one source and seed, never a mixture.
+ * A matrix that has none there stays as it is in `former`, the page as it was.
+ */
+export function reportText(
+  planned: readonly Planned[],
+  found: readonly Found[],
+  made: string,
+  former = "",
+): string {
+  const rows = planned.map((one) => rowOf(one, found, former));
   const whole = rows.filter(({ isWhole }) => isWhole);
   const cases = rows.filter(({ isWhole }) => !isWhole);
   return `# The crash matrix
 
 ${verdict(rows)} ${made}
 Each row has the seed and the commit of its results. \`npm run test:full [-- SEED [PART [MINUTES]]]\` goes on where the run before it stopped, on
-the same program and tests.
+the same program and tests; with \`FULA_NODE_TEST_FAILED=1\` only the points run that failed below.
 
 ## Every point of a run
 
@@ -40,90 +53,146 @@ secrets, identities, keys and snapshots must be the same. The points run in an o
 
 | run | effects | points | ran | kills | converged | minutes | seed | commit |
 | --- | --: | --: | --: | --: | --: | --: | --: | --- |
-${whole.map(wholeRow).join("\n")}
+${whole.map(({ cells }) => line(cells)).join("\n")}
 
 \`-\`: no clean run has been recorded yet, so the number is not known. Minutes are those of all points together.
-${failures(whole)}
+${failureList(whole)}
 ## Kills at other moments, and other faults
 
 | what | cases | ran | passed | minutes | seed | commit |
 | --- | --: | --: | --: | --: | --: | --- |
-${cases.map(caseRow).join("\n")}
-${failures(cases)}
-${cases
-  .filter(({ ran }) => ran.length > 0)
-  .map(section)
-  .join("\n\n")}
+${cases.map(({ cells }) => line(cells)).join("\n")}
+${failureList(cases)}
+${cases.flatMap(({ section }) => section ?? []).join("\n\n")}
 `.replace(/\n{3,}/g, "\n\n");
+}
+
+/** The points of a matrix that the page tells as failed, without those that passed later. */
+export function failedOf(page: string, matrix: string): readonly string[] {
+  return failuresIn(page, matrix)
+    .filter((words) => !PASSED_LATER.test(words))
+    .map((words) => pointOf(words, matrix));
 }
 
 /** In one line: whether everything has run, and what failed. */
 function verdict(rows: readonly Row[]): string {
-  const ran = rows.flatMap((row) => row.ran);
-  const failed = ran.filter(({ passed }) => !passed).length;
-  const left = rows.filter(({ points, ran: some }) => points === null || some.length < points);
-  const faults = failed === 0 ? "None of them failed." : `${failed} of them failed.`;
-  if (left.length === 0) return `This is complete: all ${ran.length} kills and cases have run. ${faults}`;
-  return `**This is not complete**: ${ran.length} kills and cases have run, and ${left.length} of the ${rows.length} rows below have some left. ${faults}`;
+  const ran = rows.reduce((sum, row) => sum + row.ran, 0);
+  const failed = rows.flatMap(({ failures }) => failures);
+  const later = failed.filter((words) => PASSED_LATER.test(words)).length;
+  const left = rows.filter(({ isComplete }) => !isComplete);
+  const still = later === 0 ? "" : ` ${later} of these passed when they ran again on a later commit.`;
+  const faults = failed.length === 0 ? "None of them failed." : `${failed.length} of them failed.${still}`;
+  if (left.length === 0) return `This is complete: all ${ran} kills and cases have run. ${faults}`;
+  return `**This is not complete**: ${ran} kills and cases have run, and ${left.length} of the ${rows.length} rows below have some left. ${faults}`;
 }
 
-function rowOf({ matrix, cases }: Planned, found: readonly Found[]): Row {
-  const isOf = (one: { readonly matrix: string }): boolean => one.matrix === matrix;
-  const from = found.find(({ results, sizes }) => results.some(isOf) || sizes.some(isOf)) ?? null;
-  const size = from?.sizes.findLast(isOf);
-  const latest = new Map((from?.results ?? []).filter(isOf).map((result) => [result.name, result]));
-  const ran = [...latest.values()];
-  if (cases === null)
-    return { matrix, effects: size?.effects ?? null, points: size?.points ?? null, ran, from };
+function rowOf(one: Planned, found: readonly Found[], former: string): Row {
+  const row = rowFound(one, found) ?? rowIn(former, one) ?? rowOfResults(one, [], null);
+  return { ...row, failures: row.failures.map((words) => withLater(words, one.matrix, found)) };
+}
+
+/** Null if there are no results of this matrix. Those of points that ran again are not results of the whole matrix. */
+function rowFound(planned: Planned, found: readonly Found[]): Row | null {
+  const isOf = (one: Result): boolean => one.matrix === planned.matrix && one.again !== true;
+  const isSize = ({ matrix }: MatrixSize): boolean => matrix === planned.matrix;
+  const from = found.find(({ results, sizes }) => results.some(isOf) || sizes.some(isSize));
+  if (from === undefined) return null;
+  const latest = new Map(from.results.filter(isOf).map((result) => [result.name, result]));
+  return rowOfResults(planned, [...latest.values()], from);
+}
+
+function rowOfResults({ matrix, cases }: Planned, latest: readonly Result[], from: Found | null): Row {
+  const size = from?.sizes.findLast((one) => one.matrix === matrix);
+  const ran = cases === null ? latest : latest.filter(({ name }) => cases.includes(name));
+  // Null if no clean run has been recorded yet.
+  const points = cases === null ? (size?.points ?? null) : cases.length;
+  // One that passed by its point killed nothing.
+  const kills = ran.filter(({ detail }) => !detail.includes("the kill did not land")).length;
+  const seconds = ran.reduce((sum, result) => sum + result.seconds, 0);
+  const cells = [
+    matrix,
+    ...(cases === null ? [size?.effects, points, ran.length, kills] : [points, ran.length]),
+    ran.filter(({ passed }) => passed).length,
+    Math.round(seconds / 60),
+    from?.seed,
+    from?.source,
+  ];
   return {
     matrix,
-    effects: null,
-    points: cases.length,
-    ran: ran.filter(({ name }) => cases.includes(name)),
-    from,
+    isWhole: cases === null,
+    cells: cells.map((cell) => String(cell ?? "-")),
+    ran: ran.length,
+    isComplete: points !== null && ran.length >= points,
+    failures: ran
+      .filter(({ passed }) => !passed)
+      .map(({ name, detail }) => `- ${matrix}, ${code(name)}: ${code(detail)}`),
+    section: cases === null || ran.length === 0 ? null : sectionOf(matrix, ran),
   };
 }
 
-function wholeRow(row: Row): string {
-  // One that passed by its point killed nothing.
-  const kills = row.ran.filter(({ detail }) => !detail.includes("the kill did not land"));
-  return line([row.matrix, row.effects, row.points, row.ran.length, kills.length, ...ending(row)]);
+/** The row that the page has, if it has the same cases. */
+function rowIn(page: string, { matrix, cases }: Planned): Row | null {
+  const cells = page
+    .split("\n")
+    .filter((words) => words.startsWith(`| ${matrix} | `))
+    .map((words) => words.slice(2, -2).split(" | "))
+    .find(({ length }) => length === (cases === null ? 9 : 7));
+  if (cells === undefined) return null;
+  const [, , points, ran] = cases === null ? cells : ["", ...cells];
+  if (cases !== null && points !== String(cases.length)) return null;
+  const [, section = null] = page.split(`\n### ${matrix}\n`);
+  return {
+    matrix,
+    isWhole: cases === null,
+    cells,
+    ran: Number(ran),
+    isComplete: points === ran,
+    failures: failuresIn(page, matrix),
+    section: section === null ? null : `### ${matrix}\n${section.split("\n### ")[0]}`.trim(),
+  };
 }
 
-function caseRow(row: Row): string {
-  return line([row.matrix, row.points, row.ran.length, ...ending(row)]);
+function failuresIn(page: string, matrix: string): readonly string[] {
+  return page.split("\n").filter((words) => words.startsWith(`- ${matrix}, \``));
 }
 
-function ending({ ran, from }: Row): readonly (string | number | null)[] {
-  const passed = ran.filter((result) => result.passed).length;
-  const seconds = ran.reduce((sum, result) => sum + result.seconds, 0);
-  return [passed, Math.round(seconds / 60), from?.seed ?? null, from?.source ?? null];
+function pointOf(words: string, matrix: string): string {
+  return words.slice(`- ${matrix}, \``.length).split("`: `")[0] ?? "";
 }
 
-/** The points and cases that failed, in their own words. */
-function failures(rows: readonly Row[]): string {
-  const lines = rows.flatMap(({ ran }) =>
-    ran
-      .filter(({ passed }) => !passed)
-      .map(({ matrix, name, detail }) => `- ${matrix}, ${code(name)}: ${code(detail)}`),
-  );
+/** A failure with what became of its point when it ran again. */
+function withLater(words: string, matrix: string, found: readonly Found[]): string {
+  const point = withoutNumber(pointOf(words, matrix));
+  for (const { source, results } of found) {
+    const last = results.findLast(
+      (one) => one.again === true && one.matrix === matrix && withoutNumber(one.name) === point,
+    );
+    if (last === undefined) continue;
+    const how = last.passed ? "passed" : code(last.detail);
+    return `${words.split(AGAIN)[0]}${AGAIN}${source}: ${how}`;
+  }
+  return words;
+}
+
+function failureList(rows: readonly Row[]): string {
+  const lines = rows.flatMap(({ failures }) => failures);
   return lines.length === 0 ? "" : `\nFailed:\n\n${lines.join("\n")}\n`;
 }
 
-function section({ matrix, ran }: Row): string {
+function sectionOf(matrix: string, ran: readonly Result[]): string {
   return [
     `### ${matrix}`,
     "",
     "| case | result | seconds | what it found |",
     "| --- | --- | --: | --- |",
     ...ran.map(({ name, passed, seconds, detail }) =>
-      line([name, passed ? "passed" : "failed", seconds, passed ? detail : "see above"]),
+      line([name, passed ? "passed" : "failed", String(seconds), passed ? detail : "see above"]),
     ),
   ].join("\n");
 }
 
-function line(cells: readonly (string | number | null)[]): string {
-  return `| ${cells.map((cell) => String(cell ?? "-").replaceAll("|", String.raw`\|`)).join(" | ")} |`;
+function line(cells: readonly string[]): string {
+  return `| ${cells.map((cell) => cell.replaceAll("|", String.raw`\|`)).join(" | ")} |`;
 }
 
 function code(words: string): string {

@@ -1,18 +1,17 @@
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { LANES } from "./limits.ts";
 import { type Planned, reportText } from "./report-text.ts";
-import { allFound, EVERY_POINT } from "./results.ts";
+import { allFound, EVERY_POINT, PAGE } from "./results.ts";
 
-// After `npm run test:full`: writes the results to docs/crash-matrix.md.
-
-const TARGET = "docs/crash-matrix.md";
+// After `npm run test:full`: writes the results to docs/crash-matrix.md. What has no results on this machine stays.
 
 const made = `Written on ${new Date().toISOString().slice(0, 10)}, on ${cpus().length} processors, with ${LANES === 1 ? "one box" : `${LANES} boxes`} at once.`;
-const text = reportText(plannedMatrices(), allFound(), made);
-writeFileSync(TARGET, `${text.trim()}\n`);
-console.log(`${TARGET}: ${text.split("\n")[2]}`);
+const former = existsSync(PAGE) ? readFileSync(PAGE, "utf8") : "";
+const text = reportText(plannedMatrices(), allFound(), made, former);
+writeFileSync(PAGE, `${text.trim()}\n`);
+console.log(`${PAGE}: ${text.split("\n")[2]}`);
 
 /** Every matrix of test/full. What vitest lists is what it would run. */
 function plannedMatrices(): readonly Planned[] {

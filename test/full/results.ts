@@ -11,6 +11,9 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 
+/** The page with the results. */
+export const PAGE = "docs/crash-matrix.md";
+
 /** The name of the test that runs a whole matrix. */
 export const EVERY_POINT = "converges from every point";
 
@@ -22,6 +25,8 @@ export interface Result {
   readonly seconds: number;
   /** What it found: how often and where it was killed. */
   readonly detail: string;
+  /** True if only points ran that had failed before, on another commit (ONLY_FAILED). */
+  readonly again?: true;
 }
 
 /** How large a crash matrix is. */
@@ -45,6 +50,14 @@ const LONGEST_WORDS = 1500;
 
 /** The seed of the random moments in the matrices (FULA_NODE_TEST_SEED). */
 export const SEED = Number(process.env["FULA_NODE_TEST_SEED"] ?? "1");
+
+/** Only the points run that failed in docs/crash-matrix.md (FULA_NODE_TEST_FAILED). */
+export const ONLY_FAILED = process.env["FULA_NODE_TEST_FAILED"] === "1";
+
+/** A point without its number, which changes with the program: `before mkdir /opt/fula-storage/cli #1`. */
+export function withoutNumber(point: string): string {
+  return point.replace(/^(before|during) \d+ of \d+: /, "$1 ");
+}
 
 /** What a result depends on: the program, and how it is killed and compared. Other tests and pages change nothing. */
 const PROVEN = [

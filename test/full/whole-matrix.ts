@@ -1,29 +1,49 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { type CrashMatrix, inLanes, prepareMatrix } from "../support/crash-matrix.ts";
 import { skipped } from "../support/master-box.ts";
 import { isOver, LANES } from "./limits.ts";
-import { addResult, EVERY_POINT, inSeedOrder, passedOf, resultsFile, SEED, wordsOf } from "./results.ts";
+import { failedOf } from "./report-text.ts";
+import {
+  addResult,
+  EVERY_POINT,
+  inSeedOrder,
+  ONLY_FAILED,
+  passedOf,
+  PAGE,
+  resultsFile,
+  SEED,
+  withoutNumber,
+  wordsOf,
+} from "./results.ts";
 
 const LONGEST_MS = 24 * 3_600_000;
 
-/** Runs every point of a matrix that has not passed yet on this source, and records each result. */
+/** Runs every point of a matrix that has not passed yet on this source, or that has failed before, and records each result. */
 export function wholeMatrix(matrix: CrashMatrix): void {
   const { name } = matrix;
-  describe.skipIf(skipped !== undefined)(name, () => {
+  const before = ONLY_FAILED ? failedOf(readFileSync(PAGE, "utf8"), name).map(withoutNumber) : [];
+  const isLeft = skipped === undefined && (!ONLY_FAILED || before.length > 0);
+  describe.skipIf(!isLeft)(name, () => {
     test(EVERY_POINT, { timeout: LONGEST_MS }, async (context) => {
       const file = resultsFile();
       const passed = passedOf(file, name);
       const { effects, points, run, destroy } = await prepareMatrix(matrix);
-      addResult(file, { matrix: name, effects: effects.length, points: points.length });
-      const left = inSeedOrder(points, SEED).filter((point) => !passed.has(point.name));
+      if (!ONLY_FAILED) addResult(file, { matrix: name, effects: effects.length, points: points.length });
+      const wanted = ONLY_FAILED ? points.filter((one) => before.includes(withoutNumber(one.name))) : points;
+      const left = inSeedOrder(wanted, SEED).filter((point) => !passed.has(point.name));
       console.log(`${name}: ${effects.length} effects, ${points.length} points, ${left.length} to run`);
-      const failed: string[] = [];
+      const known = points.map((point) => withoutNumber(point.name));
+      const failed = before
+        .filter((one) => !known.includes(one))
+        .map((one) => `${one}: no such point any more`);
       let done = 0;
       const runOne = async (point: (typeof points)[number]): Promise<void> => {
         const start = performance.now();
         const end = (hasPassed: boolean, detail: string): void => {
           const seconds = Math.round((performance.now() - start) / 1000);
-          addResult(file, { matrix: name, name: point.name, passed: hasPassed, seconds, detail });
+          const result = { matrix: name, name: point.name, passed: hasPassed, seconds, detail };
+          addResult(file, ONLY_FAILED ? { ...result, again: true } : result);
           done += 1;
           const why = hasPassed ? "" : `: ${detail}`;
           console.log(

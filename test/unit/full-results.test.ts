@@ -2,7 +2,7 @@ import { appendFileSync, mkdtempSync, rmSync, utimesSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { reportText } from "../full/report-text.ts";
+import { failedOf, reportText } from "../full/report-text.ts";
 import {
   addResult,
   allFound,
@@ -78,6 +78,61 @@ describe("the page with the results", () => {
     const page = text(found("new", [result("a", true)]), found("old", all));
     expect(page).toContain("| m | 2 | 5 | 1 | 1 | 1 | 0 | 1 | new |");
     expect(page).not.toContain("old");
+  });
+});
+
+describe("the page, written again on a machine without its results", () => {
+  const planned = [
+    { matrix: "m", cases: null },
+    { matrix: "c", cases: ["one", "two"] },
+  ];
+  const failed = { ...result("before 2 of 2: write /a #1", false), detail: "Error: it | `differs`" };
+  const first: Found = {
+    source: "old",
+    seed: "1",
+    results: [
+      ...["a", "b", "d", "e"].map((name) => result(name, true)),
+      failed,
+      { ...result("one", true), matrix: "c", detail: "3 kills" },
+      { ...result("two", true), matrix: "c" },
+    ],
+    sizes: [{ matrix: "m", effects: 2, points: 5 }],
+  };
+  const page = reportText(planned, [first], "Made.");
+  const again = (passed: boolean): Found => ({
+    source: "new",
+    seed: "1",
+    results: [{ ...result("before 3 of 4: write /a #1", passed), again: true, detail: "why" }],
+    sizes: [],
+  });
+
+  it("is the same", () => {
+    expect(page).toContain("This is complete: all 7 kills and cases have run. 1 of them failed.");
+    expect(reportText(planned, [], "Made.", page)).toBe(page);
+  });
+
+  it("has newer results in the place of the former ones, and no row that is planned otherwise now", () => {
+    const newer = { ...first, source: "new", results: first.results.slice(0, 2) };
+    const next = reportText(planned, [newer], "Made.", page);
+    expect(next).toContain("| m | 2 | 5 | 2 | 2 | 2 | 0 | 1 | new |");
+    expect(next).toContain("| c | 2 | 2 | 2 | 0 | 1 | old |");
+    expect(next).not.toContain("differs");
+    const more = [{ matrix: "c", cases: ["one", "two", "three"] }];
+    expect(reportText(more, [], "Made.", page)).toContain("| c | 3 | 0 | 0 | 0 | - | - |");
+  });
+
+  it("tells how a failed point ended when it ran again, also in the page after that", () => {
+    expect(failedOf(page, "m")).toEqual([failed.name]);
+    const passed = reportText(planned, [again(true)], "Made.", page);
+    expect(passed).toContain("| m | 2 | 5 | 5 | 5 | 4 | 0 | 1 | old |");
+    expect(passed).toContain("1 of them failed. 1 of these passed when they ran again on a later commit.");
+    expect(passed).toContain("`Error: it | 'differs'`; ran again on new: passed\n");
+    expect(failedOf(passed, "m")).toEqual([]);
+    expect(reportText(planned, [], "Made.", passed)).toBe(passed);
+    const failedAgain = reportText(planned, [again(false)], "Made.", passed);
+    expect(failedAgain).toContain("1 of them failed. Made.");
+    expect(failedAgain).toContain("; ran again on new: `why`\n");
+    expect(failedOf(failedAgain, "m")).toEqual([failed.name]);
   });
 });
 
