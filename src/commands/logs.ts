@@ -40,7 +40,7 @@ export async function logs(names: readonly string[], flags: LogFlags, world: Wor
     if (flags.json === true) write(`${visibleJson({ warning })}\n`);
     else reporter.listen({ type: "warning", text: warning });
   };
-  const query = { since, lines, follow: flags.follow, signal: stop, missing };
+  const query = { since, lines, follow: flags.follow, signal: stop, missing, areNamed: names.length > 0 };
   for await (const line of readLogs(sources, { host: world.host, openLogFile }, query))
     if (flags.json === true || line.text.trim() !== "")
       write(flags.json === true ? jsonOf(line, redact) : textOf(line, width, redact));

@@ -158,6 +158,7 @@ async function logOf(source: LogSource, { host }: StatusDeps, stop: AbortSignal)
     lines: LOG_LINES,
     follow: false,
     signal: stop,
+    areNamed: false,
     missing: (_source: string, why: string) => void found.push(`Not read: ${why}`),
   };
   let sizeChars = 0;

@@ -14,6 +14,8 @@ export interface LogFileOptions {
 
 /** A log file that was read to its end, to go on from there. */
 export interface OpenLogFile {
+  /** False if there is neither it nor a rotated one yet. */
+  readonly isThere: boolean;
   /** The lines up to the size that it had when it was opened, in order. */
   lines(): AsyncIterable<string>;
   /** The lines that are appended from then on, also after a rotation. Ends with the signal. */
@@ -25,8 +27,8 @@ const CHUNK_BYTES = 64 * 1024;
 const NEWLINE = 0x0a;
 
 /**
- * Opens a log file in constant memory; null if neither it nor a rotated one exists. Throws an OperatorError if it can't be
- * read.
+ * Opens a log file in constant memory; null if it is not there, and neither is its directory. Throws an OperatorError if it can't
+ * be read.
  */
 export async function openLogFile(path: string, options: LogFileOptions): Promise<OpenLogFile | null> {
   try {
@@ -60,6 +62,7 @@ async function openAll(path: string, { tail, rotated }: LogFileOptions): Promise
   const last = parts.at(-1);
   const followFrom = last !== undefined && last.handle === newest ? last.to : end;
   return {
+    isThere: parts.length > 0,
     async *lines() {
       for (const { handle, from, to } of parts) yield* readLines(handle, from, to);
     },

@@ -18,6 +18,8 @@ export interface LogQuery {
   readonly lines: number | null;
   readonly follow: boolean;
   readonly signal: AbortSignal;
+  /** They were asked for by name: one that is not there is told to `missing`, too. */
+  readonly areNamed: boolean;
   /** A log that can't be read, with the reason. */
   readonly missing: (source: string, why: string) => void;
 }
@@ -41,7 +43,9 @@ export async function* readLogs(
   const opened = await Promise.all(
     readable.map(async (source) => {
       try {
-        return await openSource(source, { host, openLogFile: openFile }, { ...query, until });
+        const one = await openSource(source, { host, openLogFile: openFile }, { ...query, until });
+        if (query.areNamed && one?.isThere !== true) missing(source.name, `there is no ${placeOf(source)}`);
+        return one;
       } catch (thrown) {
         missing(source.name, whyOf(thrown));
         return null;
@@ -76,7 +80,12 @@ function whyOf(thrown: unknown): string {
   return [thrown.what, thrown.why].filter(Boolean).join(" ");
 }
 
+function placeOf(source: LogSource): string {
+  return source.kind === "file" ? `file ${source.path} yet` : `container ${source.container}`;
+}
+
 interface OpenSource {
+  readonly isThere: boolean;
   readonly history: AsyncIterable<LogLine>;
   readonly follow: () => AsyncIterable<LogLine>;
   readonly close: () => Promise<void>;
@@ -98,6 +107,7 @@ async function openSource(
   const otherwiseMs = until.getTime();
   const { name, read } = source;
   return {
+    isThere: file.isThere,
     history: timeLines(name, file.lines(), { read, otherwiseMs }),
     // A line is shown as it comes, also if it has no time.
     follow: () => timeLines(name, file.follow(query.signal), { read, otherwiseMs, lastMs: otherwiseMs }),
@@ -121,7 +131,12 @@ async function openContainer(
   });
   if (history === null) return null;
   const follow = () => followContainer(container, host, { since: until, signal });
-  return { history: timed(history), follow: () => timed(follow()), close: () => Promise.resolve() };
+  return {
+    isThere: true,
+    history: timed(history),
+    follow: () => timed(follow()),
+    close: () => Promise.resolve(),
+  };
 }
 
 /** How often it is looked whether a container runs again. */

@@ -210,6 +210,7 @@ describe("the logs of a node", () => {
         { host, openLogFile },
         {
           ...query,
+          areNamed: names.length > 0,
           missing: (source, why) => told.push(`${source}: ${why}`),
         },
       ),
@@ -228,6 +229,17 @@ describe("the logs of a node", () => {
     expect(await read(await box(), [])).toEqual({
       lines: ["kubo start", "storage-api hello", "sweep swept", "sweep   1 pin", "kubo later"],
       told: [],
+    });
+  });
+
+  it("say which of those that were named is not there", async () => {
+    const names = [NAMES.webui, "gateway", "sweep", "backup"];
+    expect(await read(await box(), names)).toEqual({
+      lines: ["storage-api hello", "sweep swept", "sweep   1 pin"],
+      told: [
+        `gateway: there is no container ${NAMES.gateway}`,
+        `backup: there is no file ${LAYOUT().backupLog} yet`,
+      ],
     });
   });
 
