@@ -3,7 +3,7 @@ import { shareInFlight } from "../machine/file-reader.ts";
 import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
 import type { ComposeProject, Docker } from "./engine.ts";
 import { PROJECT_LABEL } from "./compose-document.ts";
-import { remedyForFirewall } from "./engine-answers.ts";
+import { remedyForNetwork } from "./engine-answers.ts";
 import { type Engine, NotFound } from "./engine-client.ts";
 
 type ComposeCommands = Pick<Docker, "composeUp" | "composeCreate" | "composeHashes">;
@@ -100,7 +100,7 @@ export function dockerCli(env: ProgramEnvironment): ComposeCommands {
       what: `docker compose could not start ${services.join(", ") || "the services"} of the project ${project.name}.`,
       why,
       remedy:
-        remedyForFirewall(why) ??
+        remedyForNetwork(why) ??
         `Fix the reported problem, then run again. The same command by hand: ${[...composeArgv(project, project.envFile), ...command, ...services].join(" ")}`,
     });
   };

@@ -160,10 +160,16 @@ const LOST_CHAINS = [
   /nftables?.*docker.*No such file or directory/is,
 ];
 
-/** What to do if another program removed Docker's firewall rules; null if the engine's words say something else. */
-export function remedyForFirewall(why: string): string | null {
-  if (!LOST_CHAINS.some((pattern) => pattern.test(why))) return null;
-  return "The firewall was loaded again, which removed Docker's rules. Restart Docker: systemctl restart docker. Then run again. Containers with a restart policy start by themselves.";
+/** What to do if the network of the engine needs a restart; null if the engine's words say something else. */
+export function remedyForNetwork(why: string): string | null {
+  const restart =
+    "Restart Docker: systemctl restart docker. Then run again. Containers with a restart policy start by themselves.";
+  if (LOST_CHAINS.some((pattern) => pattern.test(why)))
+    return `The firewall was loaded again, which removed Docker's rules. ${restart}`;
+  // A port of another program is found by the preflight.
+  if (/port is already allocated/i.test(why))
+    return `If no container has this port (docker ps), Docker holds it since a crash or a loss of power. ${restart}`;
+  return null;
 }
 
 /** A container's restart policy, as Compose writes it. */

@@ -5,7 +5,7 @@ import { inspect } from "node:util";
 import { messageOf, OperatorError } from "../errors.ts";
 import { codeOf } from "../machine/file-errors.ts";
 import type { Answer, AnswerName } from "./engine-answers.ts";
-import { remedyForFirewall } from "./engine-answers.ts";
+import { remedyForNetwork } from "./engine-answers.ts";
 import { isAtLeast } from "./versions.ts";
 
 const DEFAULT_SOCKET = "/var/run/docker.sock";
@@ -247,6 +247,6 @@ function fieldsOf(call: string, why: string) {
     exit: "unavailable",
     what: `The Docker request ${call} failed.`,
     why,
-    remedy: remedyForFirewall(why) ?? REMEDY,
+    remedy: remedyForNetwork(why) ?? REMEDY,
   } as const;
 }

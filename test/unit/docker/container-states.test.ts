@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { remedyForFirewall } from "../../../src/docker/engine-answers.ts";
+import { remedyForNetwork } from "../../../src/docker/engine-answers.ts";
 import type { Container } from "../../../src/docker/engine.ts";
 import { NAMES } from "../../../src/settings/layout.ts";
 import type { FakeMaster } from "../../support/fake-master.ts";
@@ -111,15 +111,21 @@ describe("a container that is not as it should be", () => {
   });
 });
 
-describe("what the engine says after a firewall lost Docker's chains", () => {
+describe("what the engine says of its network that a restart repairs", () => {
   it.each([
     "failed to create network x: Error response from daemon: Failed to Setup IP tables: Unable to enable SKIP DNAT rule:  (iptables failed: iptables --wait -t nat -I DOCKER -i br-1 -j RETURN: iptables: No chain/target/match by that name.",
     "driver failed programming external connectivity on endpoint postgres-pinning: (iptables failed: iptables --wait -t nat -A DOCKER -p tcp -d 127.0.0.1: iptables v1.8.11 (nf_tables): Chain 'DOCKER' does not exist",
   ])("%s", (words) => {
-    expect(remedyForFirewall(words)).toContain("systemctl restart docker");
+    expect(remedyForNetwork(words)).toContain("systemctl restart docker");
   });
 
-  it.each(["no space left on device", "port is already allocated", ""])("%j is something else", (words) => {
-    expect(remedyForFirewall(words)).toBeNull();
+  it("a port that it holds although no container has it", () => {
+    const words =
+      "driver failed programming external connectivity on endpoint postgres-pinning (5a): Bind for 127.0.0.1:5432 failed: port is already allocated";
+    expect(remedyForNetwork(words)).toMatch(/docker ps.*loss of power\. Restart Docker/);
+  });
+
+  it.each(["no space left on device", "address already in use", ""])("%j is something else", (words) => {
+    expect(remedyForNetwork(words)).toBeNull();
   });
 });
