@@ -58,7 +58,7 @@ export interface MadeBackup {
   readonly manifest: BackupManifest;
 }
 
-/** So much of the dump is in memory at once. */
+/** Twice so much of the dump is in memory at once. */
 const PART_BYTES = 8 * 1024 ** 2;
 /** Indexes are not in a dump, and it is compressed; a table of incompressible texts needs about this much. */
 const DATABASE_SHARE = 0.5;
@@ -149,6 +149,14 @@ async function* allEntries(
   counter: { bytes: number },
 ): AsyncGenerator<ArchiveEntry, void, undefined> {
   yield* entriesOf(files);
+  yield* readAhead(partsOf(dump, counter));
+}
+
+/** The dump in parts. Throws (`unavailable`) if it did not come to its end, or is empty. */
+async function* partsOf(
+  dump: Dump,
+  counter: { bytes: number },
+): AsyncGenerator<ArchiveEntry, void, undefined> {
   let number = 0;
   const partOf = (body: readonly Buffer[], bytes: number): ArchiveEntry => {
     const name = `${PLACES.database}/${String(number).padStart(6, "0")}`;
@@ -166,7 +174,6 @@ async function* allEntries(
     chunks = [];
     bytes = 0;
   }
-  // What came without its end, or is empty, is not a dump.
   await dump.ended;
   if (counter.bytes + bytes === 0)
     throw new OperatorError({
@@ -175,6 +182,19 @@ async function* allEntries(
       remedy: "Run again. If it stays so, look at the database: fula-node doctor",
     });
   yield partOf(chunks, bytes);
+}
+
+/** The same, with the next one read while one is at work: pg_dump works while a part is compressed. */
+async function* readAhead<One>(source: AsyncGenerator<One>): AsyncGenerator<One, void, undefined> {
+  let next = source.next();
+  for (;;) {
+    const { done, value } = await next;
+    if (done === true) return;
+    next = source.next();
+    // Whoever reads on gets the error; whoever gave up has its own.
+    next.catch(() => {});
+    yield value;
+  }
 }
 
 /** Throws (`preflight`) if the archive may not fit. */
