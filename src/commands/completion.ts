@@ -2,7 +2,9 @@ import type { Command } from "commander";
 import { CATALOGUE, slugOf } from "../drills/catalogue.ts";
 import type { VerbExit } from "../errors.ts";
 import { PURGEABLE } from "../leave/policy.ts";
+import { sourcesOf } from "../logs/sources.ts";
 import { MASTER_CHECKS } from "../preflight/checks.ts";
+import { MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import { ROTATED } from "../settings/rotation.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
@@ -32,6 +34,8 @@ export function completion(
 function suggestFor(program: Command): Suggest {
   const keys = (settings: readonly { readonly key: string }[]) => settings.map(({ key }) => `${key}=`);
   const checks = MASTER_CHECKS.filter(({ ignorable }) => ignorable).map(({ id }) => id);
+  const layout = masterLayout(MASTER_BASE_DIR);
+  const logs = [...sourcesOf("master", layout), ...sourcesOf("storage-node", layout)].map(({ name }) => name);
   const known = new Map<string, readonly string[]>([
     ...[
       ["join-as-master", MASTER_SETTINGS] as const,
@@ -44,6 +48,7 @@ function suggestFor(program: Command): Suggest {
     ["leave --purge", [...Object.keys(PURGEABLE), "all"]],
     ["secret rotate name", Object.keys(ROTATED)],
     ["drill name", CATALOGUE.flatMap((entry) => [entry.id, slugOf(entry)])],
+    ["logs service", [...new Set(logs)]],
     ["help command", program.commands.map((command) => command.name())],
   ]);
   return (path, place) => known.get(`${path} ${place}`) ?? [];
