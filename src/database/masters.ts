@@ -48,13 +48,16 @@ export interface MasterRow extends Omit<MasterRecord, "machine"> {
   readonly version: string;
   /** When it was last written, by a join or by its services every minute; UTC, ISO 8601. */
   readonly heartbeatAt: string;
+  /** So long ago by the clock of the database, in ms: that of this machine may be wrong. */
+  readonly heartbeatAgeMs: number;
 }
 
 /** Every master of this database, by name. Null if there is no such table yet. */
 export async function readMasters(client: Client): Promise<readonly MasterRow[] | null> {
   if (!(await hasTable(client, "public.masters"))) return null;
   const { rows } = await client.query<Omit<MasterRow, "peer">>(
-    `SELECT pool, id, name, flags, version, machine, ${utc("heartbeat_at")} AS "heartbeatAt"
+    `SELECT pool, id, name, flags, version, machine, ${utc("heartbeat_at")} AS "heartbeatAt",
+       extract(epoch FROM now() - heartbeat_at)::float8 * 1000 AS "heartbeatAgeMs"
      FROM public.masters ORDER BY name, id`,
   );
   const peers = (await hasTable(client, PEERS))

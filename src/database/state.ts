@@ -50,10 +50,10 @@ async function orError<T>(read: () => Promise<T>): Promise<T | OperatorError> {
 /** The services beat every minute (masters.ts), that of an older version every five: after three of those it counts as silent. */
 const SILENT_AFTER_MS = 16 * 60_000;
 
-/** Judges what was read. `id` is this master's MASTER_ID, `nowMs` the time of this machine. */
+/** Judges what was read. `id` is this master's MASTER_ID. */
 export function judgeDatabase(
   { target, answer, schema, masters }: DatabaseFacts,
-  { id, nowMs }: { readonly id: string | null; readonly nowMs: number },
+  { id }: { readonly id: string | null },
 ): DatabaseState {
   if (answer.kind !== "open") {
     const { what, remedy = null } = describeRefusal(target, answer);
@@ -78,7 +78,7 @@ export function judgeDatabase(
     const sentence = "This master is not recorded in it.";
     return { state: "attention", sentence, todo: "fula-node join-as-master" };
   }
-  if (own !== undefined && nowMs - Date.parse(own.heartbeatAt) > SILENT_AFTER_MS) {
+  if (own !== undefined && own.heartbeatAgeMs > SILENT_AFTER_MS) {
     const sentence = `The services of this master last wrote to it at ${own.heartbeatAt}.`;
     return { state: "attention", sentence, todo: "docker logs fula-pinning-webui" };
   }

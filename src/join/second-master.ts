@@ -147,8 +147,7 @@ export async function checkSharedDatabase(
   const others = masters.filter(({ machine, id }) => machine !== null && id !== own);
   const twin = masters.find(({ id }) => id === own);
   const isGiven = settings.get("MASTER_ID")?.origin === "flag" && saved("MASTER_ID") !== own;
-  const age = host.clock.now().getTime() - Date.parse(twin?.heartbeatAt ?? "");
-  if (isGiven && twin !== undefined && age < SILENT_MASTER_MS) throw sameIdentity(twin);
+  if (isGiven && twin !== undefined && twin.heartbeatAgeMs < SILENT_MASTER_MS) throw sameIdentity(twin);
   const stranger = others.find((one) => one.pool !== pool);
   if (twin === undefined && pool !== undefined && stranger !== undefined)
     throw otherPool(

@@ -75,7 +75,7 @@ export async function lookAtDatabase(node: Given): Promise<Judged> {
   };
   const restored = parseRestoreRecord(record);
   const proof = restored === null ? null : describeProof(restored, deps.host.clock.now());
-  const identity = { id: values("MASTER_ID") ?? null, nowMs: deps.host.clock.now().getTime() };
+  const identity = { id: values("MASTER_ID") ?? null };
   return judgeDatabase(
     {
       ...facts,

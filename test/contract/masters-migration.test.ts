@@ -94,11 +94,15 @@ describeOnPostgres("migration 022", (postgres) => {
     await migratorOf().up(target, listen());
     await migratorOf().recordMaster(target, masterOf("a", { flags: ["A", "B"] }));
     await migratorOf().recordMaster(target, masterOf("a", { pool: "pool-b", flags: ["B"] }));
-    expect(await migratorOf().readMasters(target)).toEqual([
+    await sql(target, "UPDATE masters SET heartbeat_at = now() - interval '7 minutes'");
+    const masters = await migratorOf().readMasters(target);
+    expect(Math.round((masters?.[0]?.heartbeatAgeMs ?? 0) / 60_000)).toBe(7);
+    expect(masters).toEqual([
       {
         ...masterOf("a", { pool: "pool-b", flags: ["B"] }),
         version: "0.0.0-test",
         heartbeatAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/),
+        heartbeatAgeMs: expect.any(Number),
       },
     ]);
     await expect(migratorOf().recordMaster(target, masterOf("a", { id: "not an identity" }))).rejects.toThrow(

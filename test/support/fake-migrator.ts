@@ -107,7 +107,7 @@ export class FakeMigrator implements Migrator {
   async recordMaster(_target: PostgresTarget, master: MasterRecord): Promise<void> {
     await this.#gate.write(`migrations.recordMaster ${master.name}`, () => {
       const heartbeatAt = "2026-01-01T00:00:00Z";
-      this.masters.set(master.id, { ...master, version: this.toolVersion, heartbeatAt });
+      this.masters.set(master.id, { ...master, version: this.toolVersion, heartbeatAt, heartbeatAgeMs: 0 });
     });
   }
 

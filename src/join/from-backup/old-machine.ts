@@ -28,11 +28,10 @@ export async function findOldMachine(
 ): Promise<OldMachine> {
   const file = parseEnvFile(env);
   const values = (key: string) => (file.ok ? savedValue(file, key) : undefined);
-  const heartbeat = await readHeartbeat(host, values);
-  const seconds = heartbeat === null ? null : host.clock.now().getTime() - Date.parse(heartbeat);
-  if (seconds !== null && seconds < SILENT_MASTER_MS)
+  const silentMs = await readSilence(host, values);
+  if (silentMs !== null && silentMs < SILENT_MASTER_MS)
     return {
-      lives: `It wrote to the database at ${values("POSTGRES_HOST") ?? ""} ${age(Math.max(0, seconds))} ago.`,
+      lives: `It wrote to the database at ${values("POSTGRES_HOST") ?? ""} ${age(Math.max(0, silentMs))} ago.`,
       isKnownToBeGone: false,
     };
   const url = values("STORAGE_API_URL");
@@ -41,19 +40,19 @@ export async function findOldMachine(
   const peer = await findPeer(host, manifest, values);
   if (peer !== null)
     return { lives: `Something answers at ${peer}, where its ipfs-cluster was.`, isKnownToBeGone: false };
-  return { lives: null, isKnownToBeGone: heartbeat !== null && manifest.master.id !== null };
+  return { lives: null, isKnownToBeGone: silentMs !== null && manifest.master.id !== null };
 }
 
-/** The last sign of life of the master in a database on another machine; null if there is none, or it can't be asked. */
-async function readHeartbeat(
+/** How long ago the master wrote to a database on another machine, in ms; null if it did not, or that can't be asked. */
+async function readSilence(
   host: HostReader,
   values: (key: string) => string | undefined,
-): Promise<string | null> {
+): Promise<number | null> {
   const target = postgresTarget(values);
   if (!isDatabaseElsewhere(values) || target === null) return null;
   if ((await host.postgres.ask(target)).kind !== "open") return null;
   const masters = (await host.migrations.readMasters(target)) ?? [];
-  return masters.find(({ id }) => id === values("MASTER_ID"))?.heartbeatAt ?? null;
+  return masters.find(({ id }) => id === values("MASTER_ID"))?.heartbeatAgeMs ?? null;
 }
 
 /** Where the old ipfs-cluster could answer still. On this machine, which is empty, nothing does. */

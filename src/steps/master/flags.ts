@@ -115,7 +115,7 @@ export function flags(context: MasterContext): StepSpec<Seen, FlagsChange> {
         recorded: recorded === null ? place : recorded.flags.join(" ") || "none",
         peer: wanted.peer?.peerId ?? "not known: ipfs-cluster does not answer",
       };
-      const refusal = refuse(read, host.clock.now().getTime());
+      const refusal = refuse(read);
       if (refusal !== null) return { state: "foreign", evidence, ...refusal };
       if (unknown !== null) return { state: "drifted", seen, drift: [unknown], evidence };
       if (recorded === null) return { state: "absent", seen, evidence };
@@ -168,20 +168,17 @@ async function readOwnPeer(host: HostReader, values: Values): Promise<MasterPeer
 }
 
 /** Why this machine must not record itself: it was removed, or another one uses its identity. */
-function refuse(
-  {
-    wanted,
-    recorded,
-    others = [],
-    removed = [],
-    isShared,
-  }: Seen & {
-    readonly others?: readonly MasterRow[];
-    readonly removed?: readonly RemovedMaster[];
-    readonly isShared: boolean;
-  },
-  nowMs: number,
-): { readonly why: string; readonly whyRefused?: string; readonly remedy: string } | null {
+function refuse({
+  wanted,
+  recorded,
+  others = [],
+  removed = [],
+  isShared,
+}: Seen & {
+  readonly others?: readonly MasterRow[];
+  readonly removed?: readonly RemovedMaster[];
+  readonly isShared: boolean;
+}): { readonly why: string; readonly whyRefused?: string; readonly remedy: string } | null {
   const { id, peer, pool, machine } = wanted;
   const gone = removed.find(
     (one) => one.id === id || (one.pool === pool && peer !== null && one.peerId === peer.peerId),
@@ -197,7 +194,7 @@ function refuse(
         "This machine can't come back under its old identity. To make it another master: see docs/lost-master.md#another-has-its-place.",
     };
   }
-  const isHeard = (row: MasterRow) => nowMs - Date.parse(row.heartbeatAt) < SILENT_MASTER_MS;
+  const isHeard = (row: MasterRow) => row.heartbeatAgeMs < SILENT_MASTER_MS;
   const isOther = recorded !== null && recorded.machine !== null && recorded.machine !== machine;
   // A database of this machine alone may be one that was restored, with the row of the machine before.
   if (isOther && isShared && isHeard(recorded))

@@ -137,8 +137,7 @@ describe("the old machine", () => {
       database: "pinning_service",
     });
     host.migrations.applied.add(1);
-    const heartbeatAt = new Date(host.clock.now().getTime() - minutes * 60_000).toISOString();
-    const row = { id: ID, pool: "my-pool", name: "berlin-1", heartbeatAt };
+    const row = { id: ID, pool: "my-pool", name: "berlin-1", heartbeatAgeMs: minutes * 60_000 };
     host.migrations.masters.set(ID, row as never);
   };
 

@@ -171,6 +171,7 @@ describe("a rollback", () => {
       ...other,
       version: NOW,
       heartbeatAt: "2026-01-01T00:00:00Z",
+      heartbeatAgeMs: 0,
     });
     host.revive();
     await expect(rollBack()).rejects.toMatchObject({

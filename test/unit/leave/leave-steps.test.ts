@@ -217,7 +217,12 @@ describe("a master that leaves", () => {
 describe("leave of a master of several", () => {
   it("says what the others must do, now and before it comes back", async () => {
     const host = await masterElsewhere();
-    const other = { ...masterOf("berlin-1"), version: "0", heartbeatAt: "2026-01-01T00:00:00Z" };
+    const other = {
+      ...masterOf("berlin-1"),
+      version: "0",
+      heartbeatAt: "2026-01-01T00:00:00Z",
+      heartbeatAgeMs: 0,
+    };
     host.migrations.masters.set(other.id, other);
     const { lines } = await leaveOn(host);
     expect(host.printed.join("\n")).toMatch(

@@ -27,6 +27,7 @@ function putOther(host: FakeHost, fields: Partial<MasterRow> = {}): MasterRow {
     peer: null,
     version: VERSION,
     heartbeatAt: "2026-01-01T00:00:00Z",
+    heartbeatAgeMs: 0,
     ...fields,
   };
   host.migrations.masters.set(other.id, other);
@@ -172,14 +173,13 @@ describe("flags", () => {
     await join(host, { set });
     const [row] = [...host.migrations.masters.values()];
     if (row === undefined) throw new Error("not recorded");
-    const at = (agoMs: number) => new Date(host.clock.now().getTime() - agoMs).toISOString();
     const shared = await stepOn(host, "flags", { set });
-    host.migrations.masters.set(row.id, { ...row, machine: "another", heartbeatAt: at(1_000) });
+    host.migrations.masters.set(row.id, { ...row, machine: "another", heartbeatAgeMs: 1_000 });
     expect((await lookAt(shared, host)).finding).toMatchObject({
       state: "foreign",
       why: expect.stringContaining(`Another machine is this master (MASTER_ID ${row.id}, box)`),
     });
-    host.migrations.masters.set(row.id, { ...row, machine: "another", heartbeatAt: at(700_000) });
+    host.migrations.masters.set(row.id, { ...row, machine: "another", heartbeatAgeMs: 700_000 });
     expect((await lookAt(shared, host)).finding).toMatchObject({ state: "drifted" });
 
     // A clone with the same /etc/machine-id has a cluster peer of its own, and other addresses.
@@ -192,7 +192,7 @@ describe("flags", () => {
     const there = (agoMs: number, peerId: string, addresses: readonly string[]) =>
       host.migrations.masters.set(row.id, {
         ...row,
-        heartbeatAt: at(agoMs),
+        heartbeatAgeMs: agoMs,
         peer: { peerId, addresses, trusts: null },
       });
     const strange = makeIdentityFile().peerId;
