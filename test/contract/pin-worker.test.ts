@@ -211,8 +211,8 @@ describeOnPostgres(
       const [lone, shared] = [cidOf("lone"), cidOf("shared")];
       for (const cid of [lone, shared]) report(cluster, cid, "pinning");
       const ids = [
-        await accept(pool, { account: "u", cid: lone, deadlineMs: 1_500 }),
-        await accept(pool, { account: "u", cid: shared, deadlineMs: 1_500 }),
+        await accept(pool, { account: "u", cid: lone, deadlineMs: 4_000 }),
+        await accept(pool, { account: "u", cid: shared, deadlineMs: 4_000 }),
       ];
       const other = await accept(pool, { account: "v", cid: shared });
       workOn(target, cluster);
@@ -296,12 +296,15 @@ describeOnPostgres(
 
       // The whole time is for the search.
       report(cluster, cidOf("late"), "pinning");
-      const late = await accept(pool, { account: "b", cid: cidOf("late"), deadlineMs: 600_000 });
-      await sql(
-        target,
-        "UPDATE pin_work SET accepted_at = accepted_at - interval '9 minutes', deadline_at = deadline_at - interval '9 minutes' WHERE requestid = $1",
-        [late],
-      );
+      const late = await pool.transaction(async (database) => {
+        const id = await accept(database, { account: "b", cid: cidOf("late"), deadlineMs: 600_000 });
+        // Before the worker sees it.
+        await database.query(
+          "UPDATE pin_work SET accepted_at = accepted_at - interval '9 minutes', deadline_at = deadline_at - interval '9 minutes' WHERE requestid = $1",
+          [id],
+        );
+        return id;
+      });
       await expect.poll(() => standingOf(target, late), SLOW).toBe("pinning, look");
       expect(
         await sql(
@@ -377,7 +380,8 @@ describeOnPostgres(
       const [resting] = await sql<{ requestid: string }>(
         target,
         `UPDATE pin_work SET deadline_at = now(), attempts = 1, due_at = now() WHERE requestid =
-           (SELECT requestid FROM pin_work WHERE phase = 'send' AND last_error = 'no node has found it yet' LIMIT 1)
+           (SELECT requestid FROM pin_work
+            WHERE phase = 'send' AND last_error = 'no node has found it yet' AND claim IS NULL LIMIT 1)
          RETURNING requestid`,
       );
       const id = resting?.requestid ?? "";
@@ -395,13 +399,15 @@ describeOnPostgres(
       report(cluster, cid, "pin_error");
       cluster.errors.set(cid, "context deadline exceeded");
       const id = await accept(pool, { account: "u", cid });
-      await sql(target, "UPDATE pin_work SET deadline_at = now() + interval '30 seconds'");
+      await sql(target, "UPDATE pin_work SET deadline_at = now() + interval '90 seconds'");
       workOn(target, cluster);
-      for (let tries = 1; tries < 3; tries++) {
-        await expect.poll(() => callsOf(cluster, `POST /pins/${cid}/recover`), SLOW).toBe(tries);
-        await hurry(target);
-      }
-      await expect.poll(() => standingOf(target, id), SLOW).toBe("queued, send");
+      const recovered = () => callsOf(cluster, `POST /pins/${cid}/recover`);
+      // Again and again: when a call is seen, the worker still has its claim.
+      const lookNow = () =>
+        sql(target, "UPDATE pin_work SET due_at = now() WHERE claim IS NULL AND phase = 'look'");
+      await expect.poll(() => lookNow().then(recovered), SLOW).toBe(2);
+      await expect.poll(() => lookNow().then(() => standingOf(target, id)), SLOW).toBe("queued, send");
+      expect(recovered()).toBe(2);
       expect(cluster.pins.size).toBe(0);
       expect(await factsOf(target, id)).toMatchObject({
         info: {
@@ -415,8 +421,10 @@ describeOnPostgres(
       await sql(target, "UPDATE pin_work SET deadline_at = now() + interval '1 hour'");
       await hurry(target);
       await expect.poll(() => cluster.pins.size, SLOW).toBe(1);
-      await sql(target, "UPDATE pin_work SET deadline_at = now(), due_at = now()");
-      await expect.poll(() => standingOf(target, id), SLOW).toBe("failed");
+      // A send that is under way begins the deadline again.
+      const endNow = () =>
+        sql(target, "UPDATE pin_work SET deadline_at = now(), due_at = now() WHERE claim IS NULL");
+      await expect.poll(() => endNow().then(() => standingOf(target, id)), SLOW).toBe("failed");
       expect(await factsOf(target, id)).toMatchObject({
         info: {
           reason: "PIN_ERROR",
