@@ -9,7 +9,7 @@ import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 const SECRET = "hunter2-hunter2";
 
 describeOnPostgres("the Postgres reader", (postgres) => {
-  const reader = createPostgres({ connectTimeoutMs: 300 });
+  const reader = createPostgres();
 
   test("an open database tells its version and whose data directory it is", async () => {
     const answer = await reader.ask(postgres.target);
@@ -74,8 +74,9 @@ describeOnPostgres("the Postgres reader", (postgres) => {
 
   test("a port that takes connections and says nothing is unreachable in time", async () => {
     const port = await listen(() => {});
+    const impatient = createPostgres({ connectTimeoutMs: 300 });
 
-    expect(await reader.ask({ ...postgres.target, port })).toMatchObject({ kind: "unreachable" });
+    expect(await impatient.ask({ ...postgres.target, port })).toMatchObject({ kind: "unreachable" });
   });
 
   test("rows come back typed, with values bound", async () => {
