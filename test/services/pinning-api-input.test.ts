@@ -429,9 +429,12 @@ describeOnPostgres(
               .status,
           );
         expect([...statuses]).toEqual([401, 429]);
-        const answered = await request(`${api.url}/admin/stats`, { headers: { "x-system-key": SYSTEM_KEY } });
-        expect(answered.status).toBe(429);
-        expect(Number(answered.headers.get("retry-after"))).toBeGreaterThan(0);
+        // Each second gives one more back, so one of several at once may get it.
+        const answers = await Promise.all(
+          [1, 2, 3].map(() => request(`${api.url}/admin/stats`, { headers: { "x-system-key": SYSTEM_KEY } })),
+        );
+        const refused = answers.find(({ status }) => status === 429);
+        expect(Number(refused?.headers.get("retry-after"))).toBeGreaterThan(0);
       });
 
       test("shows counts, storage and requests that are not pinned yet", async () => {
