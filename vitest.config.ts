@@ -13,6 +13,8 @@ export default defineConfig({
           include: ["test/{unit,contract,services,cli}/**/*.test.ts"],
           testTimeout: 60_000,
           hookTimeout: 120_000,
+          // What has to come true ends the wait at once. The default, a second, is short where much else runs.
+          expect: { poll: { timeout: 15_000 } },
         },
       },
       ...["boxes", "full"].map((name) => ({
