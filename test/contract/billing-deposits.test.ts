@@ -654,10 +654,10 @@ describeOnPostgres(
         expect(await credited()).toBeLessThan(400);
       }
       await startBilling(target, { master: "last", billing });
-      await until("all are credited", async () => (await cursorOf(target)) === 988);
+      await until("all are credited", async () => (await cursorOf(target)) === 988, 120_000);
       expect(await balances(target)).toEqual(["a 200", "b 200"]);
       expect(await sql(target, "SELECT count(*)::int AS n FROM credit_history")).toEqual([{ n: 400 }]);
-    });
+    }, 240_000);
 
     test("a database without chains gets upstream's", async () => {
       const target = await postgres.createDatabase();
