@@ -132,7 +132,7 @@ describe.skipIf(!isHere)("the Caddyfile in a real Caddy", () => {
 
   it("keeps the connection after an answer to a request without a body", async () => {
     const get = `GET /pins HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`;
-    expect(statuses(await send([get, get], 500))).toEqual(["200", "200"]);
+    expect(statuses(await send([get, get], 3_000))).toEqual(["200", "200"]);
   });
 
   it.each([

@@ -215,7 +215,7 @@ describe("a request", () => {
   });
 
   test("takes an answer that came in time, although the process was busy until after the deadline", async () => {
-    const busyMs = 150;
+    const busyMs = 3_000;
     const { url } = await serve((socket) => {
       ok(socket);
       for (const until = performance.now() + busyMs; performance.now() < until;);

@@ -38,7 +38,7 @@ function script(text: string, mode = 0o755): string {
   return path;
 }
 
-function command(path: string, deadlineMs = 10_000): OperatorCommand {
+function command(path: string, deadlineMs = 25_000): OperatorCommand {
   return openOperatorCommand(path, {
     files: fileReader,
     environment: programEnvironment({ SECRET: "x" }),
@@ -106,7 +106,7 @@ describe("ALERT_COMMAND", () => {
 
   test("that hangs is killed with everything that it started", async () => {
     const path = script(`sleep 600 & echo $! >${dir}/child; wait`);
-    expect((await command(path, 1_000).run("{}")) ?? "").toContain("did not end within 1 s");
+    expect((await command(path, 3_000).run("{}")) ?? "").toContain("did not end within 3 s");
     const child = readFileSync(`${dir}/child`, "utf8").trim();
     await eventually("its child is gone", async () => {
       const state = await readFile(`/proc/${child}/stat`, "utf8").catch(() => null);
@@ -115,10 +115,10 @@ describe("ALERT_COMMAND", () => {
   });
 
   test("that leaves a child with its output open is not waited for, and one that reads nothing is no fault", async () => {
-    const path = script("sleep 5 & exit 0");
+    const path = script("sleep 30 & exit 0");
     const before = performance.now();
     expect(await command(path).run("x".repeat(1_000_000))).toBeNull();
-    expect(performance.now() - before).toBeLessThan(4_000);
+    expect(performance.now() - before).toBeLessThan(20_000);
   });
 
   test.each<[string, () => string, RegExp]>([
