@@ -12,6 +12,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { cidOf } from "../support/cids.ts";
 import { migrate } from "../support/names-database.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+import { freePort } from "../support/free-port.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { tokenOf } from "../support/kubo-ingest.ts";
@@ -61,15 +62,8 @@ interface Running {
   terminate(): Promise<{ readonly code: number | null; readonly ms: number }>;
 }
 
-async function freePorts(): Promise<readonly [number, number, number]> {
-  const all = await Promise.all([1, 2, 3].map(() => listenAnywhere(() => {})));
-  await Promise.all(all.map((one) => one.close()));
-  const [first = 0, second = 0, third = 0] = all.map(({ port }) => port);
-  return [first, second, third];
-}
-
 async function start(name: string, env: Readonly<Record<string, string>>): Promise<Running> {
-  const [port, edgePort, metricsPort] = await freePorts();
+  const [port, edgePort, metricsPort] = [await freePort(), await freePort(), await freePort()];
   const ports = {
     ...Object.fromEntries(["PORT", "WEBUI_PORT", "INGEST_PORT"].map((key) => [key, String(port)])),
     ...Object.fromEntries(

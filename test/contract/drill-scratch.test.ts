@@ -9,7 +9,8 @@ import { createAuthority } from "../support/certificates.ts";
 import { masterOn } from "../support/drill-deps.ts";
 import { drillDatabases, drillDeps, runDrill } from "../support/drills.ts";
 import { migrate } from "../support/names-database.ts";
-import { freePort, inSession, sql } from "../support/postgres-server.ts";
+import { freePort } from "../support/free-port.ts";
+import { inSession, sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 
 let data = "";

@@ -12,7 +12,7 @@ import { tls } from "../../src/machine/tls.ts";
 import { BED_PROGRAMS } from "../support/bed.ts";
 import { eventually } from "../support/cluster-real.ts";
 import { sha256 } from "../support/fake-master.ts";
-import { freePort } from "../support/postgres-server.ts";
+import { freePort } from "../support/free-port.ts";
 
 const CADDY = join(BED_PROGRAMS, "caddy");
 const HOST = "master.example.org";

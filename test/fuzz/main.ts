@@ -11,7 +11,8 @@ import { bedScratch } from "../support/bed.ts";
 import { startClusterDouble } from "../support/cluster-double.ts";
 import { announcementOf, makeIdentity, signAnnouncement } from "../support/node-identity.ts";
 import { findPostgresPrograms } from "../support/postgres-programs.ts";
-import { freePort, sql, startPostgres } from "../support/postgres-server.ts";
+import { freePort } from "../support/free-port.ts";
+import { sql, startPostgres } from "../support/postgres-server.ts";
 
 // npm run test:fuzz: requests that schemathesis makes from the OpenAPI documents, right ones and wrong ones, against the
 // built program's `serve pinning-api` and `serve webui`, over a real PostgreSQL and the double of ipfs-cluster.

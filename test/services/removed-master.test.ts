@@ -12,7 +12,7 @@ import type { InstalledMaster } from "../../src/join/installed-node.ts";
 import { idOf, masterOf } from "../support/masters.ts";
 import { listen, migratorOf } from "../support/migrations.ts";
 import { openPool, poolOf } from "../support/names-database.ts";
-import { freePort } from "../support/postgres-server.ts";
+import { freePort } from "../support/free-port.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 
 /** Two masters, of which `b` was removed. */

@@ -7,7 +7,8 @@ import { noBrowser, openTab, type Tab } from "../support/chromium.ts";
 import { migrate } from "../support/names-database.ts";
 import { nodeId, writeRecords } from "../support/page-records.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import { freePort, sql } from "../support/postgres-server.ts";
+import { freePort } from "../support/free-port.ts";
+import { sql } from "../support/postgres-server.ts";
 import { recordsDir, signIn } from "./status-page.ts";
 import { startWebui, STATUS_PAGE } from "./web-api.ts";
 

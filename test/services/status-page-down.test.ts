@@ -5,7 +5,7 @@ import { BILLING } from "../support/billing.ts";
 import { migrate } from "../support/names-database.ts";
 import { writeRecords } from "../support/page-records.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import { freePort } from "../support/postgres-server.ts";
+import { freePort } from "../support/free-port.ts";
 import { factsIn, recordsDir, signIn, statesIn, visit } from "./status-page.ts";
 import { startWebui, STATUS_PAGE } from "./web-api.ts";
 

@@ -3,7 +3,8 @@ import { expect, test } from "vitest";
 import { BILLING } from "../support/billing.ts";
 import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import { freePort, sql } from "../support/postgres-server.ts";
+import { freePort } from "../support/free-port.ts";
+import { sql } from "../support/postgres-server.ts";
 import { factsIn, recordsDir, signIn, statesIn, visit } from "./status-page.ts";
 import { startWebui, STATUS_PAGE } from "./web-api.ts";
 

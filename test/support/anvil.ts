@@ -4,7 +4,7 @@ import { onTestFinished } from "vitest";
 import { TRANSFER_TOPIC } from "../../src/billing/transfer.ts";
 import { TOKEN } from "./fake-chain.ts";
 import { until } from "./migrations.ts";
-import { freePort } from "./postgres-server.ts";
+import { freePort } from "./free-port.ts";
 
 /** A real EVM chain on this machine. */
 export interface Anvil {

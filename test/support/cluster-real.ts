@@ -1,11 +1,11 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { BED_PROGRAMS } from "./bed.ts";
+import { freePort } from "./free-port.ts";
 
 const run = promisify(execFile);
 
@@ -143,7 +143,8 @@ class Peer implements RealPeer {
     const kuboPath = join(this.#directory, "kubo");
     const clusterPath = join(this.#directory, "cluster");
     await mkdir(this.#directory, { recursive: true });
-    const [kuboPort, apiPort, swarmPort, pinningPort] = await freePorts(4);
+    const [kuboPort, apiPort] = [await freePort(), await freePort()];
+    const [swarmPort, pinningPort] = [await freePort(), await freePort()];
     const kuboEnvironment = {
       PATH: process.env["PATH"],
       IPFS_PATH: kuboPath,
@@ -257,17 +258,4 @@ async function end(child: ChildProcess | null, signal: "SIGTERM" | "SIGKILL"): P
   const gone = new Promise((resolve) => child.once("exit", resolve));
   child.kill(signal);
   await gone;
-}
-
-async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }

@@ -1,12 +1,12 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, cp, mkdtemp, readFile, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { execa } from "execa";
 import { Client, DatabaseError } from "pg";
+import { freePort } from "./free-port.ts";
 import type { PostgresPrograms } from "./postgres-programs.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
@@ -139,17 +139,6 @@ async function readableCopy(tree: string, base: string): Promise<string> {
   await cp(tree, copy, { recursive: true, verbatimSymlinks: true });
   for (const program of ["initdb", "postgres"]) await chmod(join(copy, "bin", program), 0o755);
   return join(copy, "bin");
-}
-
-/** A port of 127.0.0.1 that nobody uses now. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("no free port");
-  return address.port;
 }
 
 async function untilOpen(target: PostgresTarget, log: string): Promise<void> {

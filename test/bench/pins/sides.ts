@@ -5,7 +5,8 @@ import { fileURLToPath } from "node:url";
 import { eventually, findPrograms, type RealPeer, startRealCluster } from "../../support/cluster-real.ts";
 import { migrate } from "../../support/names-database.ts";
 import { findPostgresPrograms } from "../../support/postgres-programs.ts";
-import { freePort, sql, startPostgres } from "../../support/postgres-server.ts";
+import { freePort } from "../../support/free-port.ts";
+import { sql, startPostgres } from "../../support/postgres-server.ts";
 import type { PostgresTarget } from "../../../src/settings/postgres-target.ts";
 
 const PROGRAM = fileURLToPath(new URL("../../../bin/fula-node.js", import.meta.url));
