@@ -118,7 +118,7 @@ describeOnPostgres(
            JOIN exact_credits e USING (account) JOIN user_credits c ON c.user_id = d.account`,
       );
       expect(row).toEqual({ made: 100_000, wrong: 0, unrounded: 0, taken: 0 });
-    });
+    }, 240_000);
 
     test("what upstream's image moves is taken over and recorded, by a charge and by a credit", async () => {
       await awayFromTheHour();
