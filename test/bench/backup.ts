@@ -13,7 +13,7 @@ import { type Measured, measure } from "./snapshot-measure.ts";
 const FEW = 100_000;
 /** About 1 GB of tables. */
 const MANY = 8_000_000;
-const ROUNDS = 2;
+const ROUNDS = 3;
 const CHILD = fileURLToPath(new URL("../support/backup-child.ts", import.meta.url));
 
 /**
