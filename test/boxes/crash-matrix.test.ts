@@ -15,7 +15,7 @@ const SEED = Number(process.env["FULA_NODE_TEST_SEED"] ?? randomInt(1_000_000));
 /** A point at which the box is changed after its repair, as a faulty repair would. */
 const SPOILED = "spoiled";
 const SPOIL = `cd /opt/fula-master && touch .x.fula-node-tmp.1.1 && chmod 600 docker-compose.yml &&
-  sed -i s/^SYSTEM_KEY=./SYSTEM_KEY=_/ .env && docker volume create left`;
+  sed -i 's/^SYSTEM_KEY=.*/&_/' .env && docker volume create left`;
 
 // All points of all matrices: npm run test:full.
 describe.skipIf(skipped !== undefined)("a first join that is killed at a point", () => {
