@@ -8,9 +8,9 @@ const KEPT = "/root/anchor";
 const MASTER = "/opt/fula-master";
 const WRITER = "/opt/fula-writer";
 
-/** Copies what the anchor needs from a joined box: the two compose files, the writer's scripts, `.env`, and the directories in which containers write. */
+/** Copies what the anchor needs from a joined box: the two compose files, the writer's scripts, `.env`, and the directories in which containers write. Those of the writer are empty, as before its first start. */
 const KEEP = `mkdir -p ${KEPT}/master ${KEPT}/writer
-find ${MASTER} ${WRITER} -maxdepth 2 -type d -print0 | tar -cPf ${KEPT}/directories.tar --null --no-recursion -T -
+{ find ${MASTER} -maxdepth 2 -type d -print0; find ${WRITER} -maxdepth 1 -type d -print0; } | tar -cPf ${KEPT}/directories.tar --null --no-recursion -T -
 cp -a ${MASTER}/.env ${MASTER}/docker-compose.yml ${KEPT}/master/
 cp -a ${WRITER}/docker-compose.yml ${WRITER}/*.sh ${KEPT}/writer/`;
 
