@@ -40,7 +40,7 @@ const MIGRATE = `cd /root/package/migrations
   done
 } | ${PSQL} -f - >/dev/null`;
 
-/** A first join with every image on the box, against Compose with the same two files, and psql. */
+/** A first join with every image on the box, against Compose with the same two files, and psql: without tables no service is healthy. */
 export const benches: readonly Bench[] = [
   {
     name: "join",
@@ -51,13 +51,16 @@ export const benches: readonly Bench[] = [
         const pairs = await timePairsInBox(box, {
           rounds: ROUNDS,
           ours: { prepare: RESET, run: `node ${PROGRAM} ${FIRST_JOIN.join(" ")}` },
-          anchor: { prepare: PUT_BACK, run: [up(WRITER), up(MASTER), MIGRATE].join("\n") },
+          anchor: {
+            prepare: PUT_BACK,
+            run: [up(WRITER), `${up(MASTER)} postgres`, MIGRATE, up(MASTER)].join("\n"),
+          },
         });
         return [
           {
             name: "whole join, images there",
             what: `${FIRST_JOIN.join(" ")}, fresh state, every image on the box`,
-            against: "compose up --wait x2, then psql",
+            against: "compose up --wait, psql before the services",
             unit: "ms",
             target: { of: "ratio", bound: "at most", value: 1.3 },
             ...pairs,
