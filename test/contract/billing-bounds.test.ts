@@ -170,7 +170,7 @@ describeOnPostgres(
       expect(await charges(target)).toEqual([]);
       await runDeduction(run);
       expect(await charges(target)).toEqual(["u1 0"]);
-    });
+    }, 240_000);
 
     test("Postgres ends the session in the middle: that is no bug, and running again goes on", async () => {
       const { target } = await start();
