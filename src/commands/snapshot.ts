@@ -129,15 +129,13 @@ export async function snapshotList(
   const files = await world.listSnapshotFiles(directory);
   // Snapshots stay after `leave`, so they may be there without a master.
   if (flags.dir === undefined && files.length === 0) await requireMaster(world.host, layout);
-  // The numbers that are rightly not here: only this master's own record knows them.
-  const memory = flags.dir === undefined ? await readMemory(world, layout) : null;
   const listed =
     files.length === 0
       ? []
       : await listSnapshots(files, await readSnapshotKeys(world, flags), {
           sha256: await sha256Of(world, flags),
           now: world.host.clock.now(),
-          removed: memory?.removed ?? null,
+          removed: flags.dir === undefined ? await readRemoved(world, layout) : null,
         });
   world.reporter.result({
     data: { verb: "snapshot list", directory, snapshots: listed },
@@ -147,8 +145,7 @@ export async function snapshotList(
         : world.reporter.table(listed.map(rowOf)),
   });
   const refused = listed.filter(({ verdict }) => verdict !== "verified");
-  if (refused.length === 0)
-    return flags.dir === undefined ? await refuseLost(world, layout, listed, memory?.last ?? null) : "ok";
+  if (refused.length === 0) return flags.dir === undefined ? await refuseLost(world, layout, listed) : "ok";
   throw new OperatorError({
     exit: refused.every(({ verdict }) => verdict === "newer") ? "newer" : "integrity",
     what: `${refused.length} of ${listed.length} snapshots in ${directory} could not be verified.`,
@@ -166,28 +163,30 @@ async function refuseLost(
   world: World,
   layout: MasterLayout,
   listed: readonly ListedSnapshot[],
-  last: ChainMemory["last"],
 ): Promise<VerbExit> {
   const { snapshot } = await readHeartbeats(world, layout);
-  const { state, sentence, todo } = await judgeStored(world, layout, snapshot);
-  if (state === "down" && listed.length === 0)
+  const { state, sentence, todo, isLost } = await judgeStored(world, layout, snapshot);
+  if (state === "down" && isLost)
     throw new OperatorError({
       exit: "unhealthy",
       what: `The snapshots of this master are gone: ${sentence}.`,
       ...(todo === null ? {} : { remedy: `${capitalised(todo)}.` }),
     });
-  const isMissing = listed.some(({ missing }) => missing !== null && missing > 0);
-  const isNewestGone = last !== null && listed.every(({ sequence }) => (sequence ?? 0) < last.sequence);
-  if (state !== "attention" || !(isMissing || isNewestGone)) return "ok";
-  const next = isNewestGone ? "look for them, then: fula-node snapshot take" : todo;
-  const text = `Snapshots are missing: ${sentence}.${next === null ? "" : ` What to do: ${next}.`}`;
+  // A restart of the chain says why numbers are missing before it.
+  const isMissing = state === "attention" && listed.some(({ missing }) => missing !== null && missing > 0);
+  if (!isLost && !isMissing) return "ok";
+  const text = `Snapshots are missing: ${sentence}.${todo === null ? "" : ` What to do: ${todo}.`}`;
   world.reporter.listen({ type: "warning", text });
   return "pending";
 }
 
-async function readMemory({ host }: World, { snapshotMemory }: MasterLayout): Promise<ChainMemory | null> {
+/** The numbers that retention removed. Only this master's own record knows them. */
+async function readRemoved(
+  { host }: World,
+  { snapshotMemory }: MasterLayout,
+): Promise<ChainMemory["removed"]> {
   const memory = parseMemory(await host.files.readText(snapshotMemory));
-  return memory === "damaged" ? null : memory;
+  return memory === null || memory === "damaged" ? null : memory.removed;
 }
 
 function rowOf(snapshot: ListedSnapshot): readonly string[] {

@@ -168,7 +168,7 @@ export function remedyForNetwork(why: string): string | null {
     return `The firewall was loaded again, which removed Docker's rules. ${restart}`;
   // A port of another program is found by the preflight.
   if (/port is already allocated/i.test(why))
-    return `If no container has this port (docker ps), Docker holds it since a crash or a loss of power. ${restart}`;
+    return `If a container has this port (docker ps), stop it. If none has, Docker holds it since a crash or a loss of power. ${restart}`;
   return null;
 }
 

@@ -85,7 +85,7 @@ export async function judgeStored(
   const found = await Promise.all(keys.map((path) => host.files.stat(path)));
   // The step `signing-key` says why, if its key was lost.
   if (found.every((stat) => stat === null))
-    return { state: "attention", sentence: "there is no snapshot key", todo: REPAIR_MASTER };
+    return { state: "attention", sentence: "there is no snapshot key", todo: REPAIR_MASTER, isLost: false };
   const store = await openSnapshots(layout.snapshotsDir);
   const [key, files, memory] = await Promise.all([
     readVerifyingKey(keys),

@@ -133,7 +133,7 @@ describe.skipIf(!isRoot)("the chain of snapshots of an installed master", () => 
 
   test.each([
     { which: 1, says: /number 2/, row: "1 missing before it" },
-    { which: 2, says: /number 3 is\s+missing[^]*look for them, then/, row: "linked" },
+    { which: 2, says: /number 3 is\s+missing[^]*look for the missing/, row: "linked" },
   ])("of which one was removed is listed with what is missing, and its exit says so: $says", async (gone) => {
     const taken = [await take(), await take(), await take()];
     for (const file of readdirSync(join(base, "snapshots")))
@@ -144,6 +144,32 @@ describe.skipIf(!isRoot)("the chain of snapshots of an installed master", () => 
       stdout: expect.stringContaining(gone.row),
       stderr: expect.stringMatching(new RegExp(`Snapshots are missing: [^]*${gone.says.source}`)),
     });
+  });
+
+  test("whose record is damaged is not silent, also if the newest one is gone", async () => {
+    await take();
+    const { name } = await take();
+    writeFileSync(join(base, "state/snapshot-chain.json"), "{}");
+    for (const file of readdirSync(join(base, "snapshots")))
+      if (file.startsWith(`${name}.`)) rmSync(join(base, "snapshots", file));
+    expect(await fula("snapshot", "list")).toMatchObject({
+      exitCode: 20,
+      stderr: expect.stringMatching(/the record of\s+the last\s+snapshot is damaged/),
+    });
+  });
+
+  test("that is gone is told also where one of upstream's is left", async () => {
+    const { name } = await take();
+    const upstream = join(base, "snapshots/pinset-20260101-000000.json");
+    const body = JSON.stringify({ cid: cidOf("one"), name: "one" });
+    for (const file of readdirSync(join(base, "snapshots")))
+      if (file.startsWith(name)) rmSync(join(base, "snapshots", file));
+    const key = parseSigningKey(readFileSync(join(base, "snapshot-ed25519.pem"), "utf8"), "");
+    writeFileSync(upstream, body);
+    writeFileSync(`${upstream}.sig`, key.sign(Buffer.from(body)));
+    const list = await fula("snapshot", "list");
+    expect(list.stdout).toContain("pinset-20260101-000000");
+    expect(list).toMatchObject({ exitCode: 27, stderr: expect.stringContaining("number 1") });
   });
 
   test("a second take while one runs is refused, and changes nothing", async () => {

@@ -19,19 +19,26 @@ interface Row {
   readonly section: string | null;
 }
 
+/** The page as it was, and which of two sources is the later one. */
+export interface Former {
+  readonly page: string;
+  readonly isLater: (source: string, than: string) => boolean;
+}
+
 /** How a failed point ended on a later commit stands behind its words. */
 const AGAIN = "; ran again on ";
+const AGAIN_ON = /; ran again on (\S+): /;
 const PASSED_LATER = /; ran again on \S+: passed$/;
 
 /**
  * The page with the results. Of each matrix it tells the first results of `found`, those of one source and seed, never a mixture.
- * A matrix that has none there stays as it is in `former`, the page as it was.
+ * A matrix that has none there stays as it is in `former`. A failure tells how its point ended on a later commit.
  */
 export function reportText(
   planned: readonly Planned[],
   found: readonly Found[],
   made: string,
-  former = "",
+  former: Former = { page: "", isLater: () => false },
 ): string {
   const rows = planned.map((one) => rowOf(one, found, former));
   const whole = rows.filter(({ isWhole }) => isWhole);
@@ -80,21 +87,34 @@ function verdict(rows: readonly Row[]): string {
   const failed = rows.flatMap(({ failures }) => failures);
   const later = failed.filter((words) => PASSED_LATER.test(words)).length;
   const left = rows.filter(({ isComplete }) => !isComplete);
+  const commits = new Set(rows.map(({ cells }) => cells.at(-1)).filter((source) => source !== "-")).size;
+  const of = commits > 1 ? ` The rows are of ${commits} commits.` : "";
   const still = later === 0 ? "" : ` ${later} of these passed when they ran again on a later commit.`;
   const faults = failed.length === 0 ? "None of them failed." : `${failed.length} of them failed.${still}`;
-  if (left.length === 0) return `This is complete: all ${ran} kills and cases have run. ${faults}`;
-  return `**This is not complete**: ${ran} kills and cases have run, and ${left.length} of the ${rows.length} rows below have some left. ${faults}`;
+  if (left.length === 0) return `This is complete: all ${ran} kills and cases have run. ${faults}${of}`;
+  return `**This is not complete**: ${ran} kills and cases have run, and ${left.length} of the ${rows.length} rows below have some left. ${faults}${of}`;
 }
 
-function rowOf(one: Planned, found: readonly Found[], former: string): Row {
-  const row = rowFound(one, found) ?? rowIn(former, one) ?? rowOfResults(one, [], null);
-  return { ...row, failures: row.failures.map((words) => withLater(words, one.matrix, found)) };
+function rowOf(one: Planned, found: readonly Found[], { page, isLater }: Former): Row {
+  const row = rowFound(one, found) ?? rowIn(page, one) ?? rowOfResults(one, [], null);
+  const source = row.cells.at(-1) ?? "";
+  const later = found.filter((from) => isLater(from.source, source));
+  const failures = row.failures.map((words) => withLater(words, one.matrix, later, isLater));
+  const now = later.flatMap(({ sizes }) => sizes.filter(({ matrix }) => matrix === one.matrix))[0];
+  return now === undefined || !row.isWhole || row.cells[2]?.split(",")[0] === String(now.points)
+    ? { ...row, failures }
+    : {
+        ...row,
+        failures,
+        isComplete: false,
+        cells: row.cells.with(2, `${row.cells[2]?.split(",")[0]}, now ${now.points}`),
+      };
 }
 
 /** Null if there are no results of this matrix. Those of points that ran again are not results of the whole matrix. */
 function rowFound(planned: Planned, found: readonly Found[]): Row | null {
   const isOf = (one: Result): boolean => one.matrix === planned.matrix && one.again !== true;
-  const isSize = ({ matrix }: MatrixSize): boolean => matrix === planned.matrix;
+  const isSize = ({ matrix, again }: MatrixSize): boolean => matrix === planned.matrix && again !== true;
   const from = found.find(({ results, sizes }) => results.some(isOf) || sizes.some(isSize));
   if (from === undefined) return null;
   const latest = new Map(from.results.filter(isOf).map((result) => [result.name, result]));
@@ -102,7 +122,7 @@ function rowFound(planned: Planned, found: readonly Found[]): Row | null {
 }
 
 function rowOfResults({ matrix, cases }: Planned, latest: readonly Result[], from: Found | null): Row {
-  const size = from?.sizes.findLast((one) => one.matrix === matrix);
+  const size = from?.sizes.findLast((one) => one.matrix === matrix && one.again !== true);
   const ran = cases === null ? latest : latest.filter(({ name }) => cases.includes(name));
   // Null if no clean run has been recorded yet.
   const points = cases === null ? (size?.points ?? null) : cases.length;
@@ -139,8 +159,11 @@ function rowIn(page: string, { matrix, cases }: Planned): Row | null {
     .find(({ length }) => length === (cases === null ? 9 : 7));
   if (cells === undefined) return null;
   const [, , points, ran] = cases === null ? cells : ["", ...cells];
-  if (cases !== null && points !== String(cases.length)) return null;
-  const [, section = null] = page.split(`\n### ${matrix}\n`);
+  const [, rest] = page.split(`\n### ${matrix}\n`);
+  const section = rest === undefined ? null : `### ${matrix}\n${rest.split("\n### ")[0]}`.trim();
+  const names = section === null ? [] : section.split("\n").slice(4).map(nameIn);
+  if (cases !== null && (points !== String(cases.length) || names.some((name) => !cases.includes(name))))
+    return null;
   return {
     matrix,
     isWhole: cases === null,
@@ -148,8 +171,18 @@ function rowIn(page: string, { matrix, cases }: Planned): Row | null {
     ran: Number(ran),
     isComplete: points === ran,
     failures: failuresIn(page, matrix),
-    section: section === null ? null : `### ${matrix}\n${section.split("\n### ")[0]}`.trim(),
+    section,
   };
+}
+
+/** The name of the case in a line of a section. */
+function nameIn(words: string): string {
+  return (
+    words
+      .slice(2)
+      .split(" | ")[0]
+      ?.replaceAll(String.raw`\|`, "|") ?? ""
+  );
 }
 
 function failuresIn(page: string, matrix: string): readonly string[] {
@@ -160,18 +193,23 @@ function pointOf(words: string, matrix: string): string {
   return words.slice(`- ${matrix}, \``.length).split("`: `")[0] ?? "";
 }
 
-/** A failure with what became of its point when it ran again. */
-function withLater(words: string, matrix: string, found: readonly Found[]): string {
+/** A failure with what became of its point when it ran again; `later`: the results of later commits. */
+function withLater(
+  words: string,
+  matrix: string,
+  later: readonly Found[],
+  isLater: Former["isLater"],
+): string {
   const point = withoutNumber(pointOf(words, matrix));
-  for (const { source, results } of found) {
+  return later.reduce((told, { source, results }) => {
     const last = results.findLast(
       (one) => one.again === true && one.matrix === matrix && withoutNumber(one.name) === point,
     );
-    if (last === undefined) continue;
-    const how = last.passed ? "passed" : code(last.detail);
-    return `${words.split(AGAIN)[0]}${AGAIN}${source}: ${how}`;
-  }
-  return words;
+    const [, before] = AGAIN_ON.exec(told) ?? [];
+    if (last === undefined || (before !== undefined && before !== source && !isLater(source, before)))
+      return told;
+    return `${words.split(AGAIN)[0]}${AGAIN}${source}: ${last.passed ? "passed" : code(last.detail)}`;
+  }, words);
 }
 
 function failureList(rows: readonly Row[]): string {

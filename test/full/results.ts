@@ -32,6 +32,8 @@ export interface Result {
 /** How large a crash matrix is. */
 export interface MatrixSize {
   readonly matrix: string;
+  /** As in a Result. */
+  readonly again?: true;
   readonly effects: number;
   readonly points: number;
 }
@@ -56,7 +58,7 @@ export const ONLY_FAILED = process.env["FULA_NODE_TEST_FAILED"] === "1";
 
 /** A point without its number, which changes with the program: `before mkdir /opt/fula-storage/cli #1`. */
 export function withoutNumber(point: string): string {
-  return point.replace(/^(before|during) \d+ of \d+: /, "$1 ");
+  return point.replace(/^(before|during|after) \d+ of \d+: /, "$1 ");
 }
 
 /** What a result depends on: the program, and how it is killed and compared. Other tests and pages change nothing. */
@@ -121,9 +123,11 @@ function linesOf(file: string): readonly (Result | MatrixSize)[] {
   return lines.map((line) => JSON.parse(line) as Result | MatrixSize);
 }
 
-/** The names of what has passed already of a matrix. */
-export function passedOf(file: string, matrix: string): ReadonlySet<string> {
-  const results = readResults(file).filter((result) => result.matrix === matrix && result.passed);
+/** The names of what has passed already of a matrix; `again`: of the points that had failed. */
+export function passedOf(file: string, matrix: string, again = ONLY_FAILED): ReadonlySet<string> {
+  const results = readResults(file).filter(
+    (result) => result.matrix === matrix && result.passed && (result.again === true) === again,
+  );
   return new Set(results.map(({ name }) => name));
 }
 

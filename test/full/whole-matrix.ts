@@ -29,7 +29,8 @@ export function wholeMatrix(matrix: CrashMatrix): void {
       const file = resultsFile();
       const passed = passedOf(file, name);
       const { effects, points, run, destroy } = await prepareMatrix(matrix);
-      if (!ONLY_FAILED) addResult(file, { matrix: name, effects: effects.length, points: points.length });
+      const mark = ONLY_FAILED ? { again: true as const } : {};
+      addResult(file, { matrix: name, effects: effects.length, points: points.length, ...mark });
       const wanted = ONLY_FAILED ? points.filter((one) => before.includes(withoutNumber(one.name))) : points;
       const left = inSeedOrder(wanted, SEED).filter((point) => !passed.has(point.name));
       console.log(`${name}: ${effects.length} effects, ${points.length} points, ${left.length} to run`);
@@ -43,7 +44,7 @@ export function wholeMatrix(matrix: CrashMatrix): void {
         const end = (hasPassed: boolean, detail: string): void => {
           const seconds = Math.round((performance.now() - start) / 1000);
           const result = { matrix: name, name: point.name, passed: hasPassed, seconds, detail };
-          addResult(file, ONLY_FAILED ? { ...result, again: true } : result);
+          addResult(file, { ...result, ...mark });
           done += 1;
           const why = hasPassed ? "" : `: ${detail}`;
           console.log(

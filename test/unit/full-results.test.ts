@@ -12,6 +12,7 @@ import {
   readResults,
   readSizes,
   type Result,
+  withoutNumber,
 } from "../full/results.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "full-results-"));
@@ -98,42 +99,86 @@ describe("the page, written again on a machine without its results", () => {
     ],
     sizes: [{ matrix: "m", effects: 2, points: 5 }],
   };
+  const COMMITS = ["old", "between", "new"];
+  const former = (page: string) => ({
+    page,
+    isLater: (one: string, than: string) => COMMITS.indexOf(one) > COMMITS.indexOf(than),
+  });
   const page = reportText(planned, [first], "Made.");
-  const again = (passed: boolean): Found => ({
-    source: "new",
+  const again = (passed: boolean, source = "new", points = 5): Found => ({
+    source,
     seed: "1",
     results: [{ ...result("before 3 of 4: write /a #1", passed), again: true, detail: "why" }],
-    sizes: [],
+    sizes: [{ matrix: "m", effects: 2, points, again: true }],
   });
 
   it("is the same", () => {
     expect(page).toContain("This is complete: all 7 kills and cases have run. 1 of them failed.");
-    expect(reportText(planned, [], "Made.", page)).toBe(page);
+    expect(reportText(planned, [], "Made.", former(page))).toBe(page);
   });
 
   it("has newer results in the place of the former ones, and no row that is planned otherwise now", () => {
     const newer = { ...first, source: "new", results: first.results.slice(0, 2) };
-    const next = reportText(planned, [newer], "Made.", page);
+    const next = reportText(planned, [newer], "Made.", former(page));
     expect(next).toContain("| m | 2 | 5 | 2 | 2 | 2 | 0 | 1 | new |");
     expect(next).toContain("| c | 2 | 2 | 2 | 0 | 1 | old |");
     expect(next).not.toContain("differs");
-    const more = [{ matrix: "c", cases: ["one", "two", "three"] }];
-    expect(reportText(more, [], "Made.", page)).toContain("| c | 3 | 0 | 0 | 0 | - | - |");
+    for (const cases of [
+      ["one", "two", "three"],
+      ["one", "three"],
+    ]) {
+      const other = reportText([{ matrix: "c", cases }], [], "Made.", former(page));
+      expect(other).toContain(`| c | ${cases.length} | 0 | 0 | 0 | - | - |`);
+      expect(other).toContain("This is not complete");
+    }
   });
 
   it("tells how a failed point ended when it ran again, also in the page after that", () => {
     expect(failedOf(page, "m")).toEqual([failed.name]);
-    const passed = reportText(planned, [again(true)], "Made.", page);
+    const passed = reportText(planned, [again(true)], "Made.", former(page));
     expect(passed).toContain("| m | 2 | 5 | 5 | 5 | 4 | 0 | 1 | old |");
     expect(passed).toContain("1 of them failed. 1 of these passed when they ran again on a later commit.");
     expect(passed).toContain("`Error: it | 'differs'`; ran again on new: passed\n");
     expect(failedOf(passed, "m")).toEqual([]);
-    expect(reportText(planned, [], "Made.", passed)).toBe(passed);
-    const failedAgain = reportText(planned, [again(false)], "Made.", passed);
+    expect(reportText(planned, [], "Made.", former(passed))).toBe(passed);
+    const failedAgain = reportText(planned, [again(false)], "Made.", former(passed));
     expect(failedAgain).toContain("1 of them failed. Made.");
     expect(failedAgain).toContain("; ran again on new: `why`\n");
     expect(failedOf(failedAgain, "m")).toEqual([failed.name]);
   });
+
+  it("takes no earlier result for a later one, and none of the same commit", () => {
+    const failing = { ...first, source: "new" };
+    expect(reportText(planned, [failing, again(true, "between")], "Made.", former(""))).not.toContain(
+      "ran again",
+    );
+    expect(reportText(planned, [failing, again(true)], "Made.", former(""))).not.toContain("ran again");
+    const told = reportText(planned, [again(false)], "Made.", former(page));
+    expect(reportText(planned, [again(true, "between")], "Made.", former(told))).toBe(told);
+  });
+
+  it("is not complete if the run has another number of points by now", () => {
+    const next = reportText(planned, [again(true, "new", 7)], "Made.", former(page));
+    expect(next).toContain("| m | 2 | 5, now 7 | 5 | 5 | 4 | 0 | 1 | old |");
+    expect(next).toContain("This is not complete");
+    expect(reportText(planned, [], "Made.", former(next))).toBe(next);
+  });
+
+  it("says of how many commits its rows are", () => {
+    const newer = { ...first, source: "new", results: first.results.slice(0, 5) };
+    expect(reportText(planned, [newer], "Made.", former(page))).toContain("The rows are of 2 commits.");
+  });
+});
+
+it("what ran again because it had failed is no part of a whole run", () => {
+  const file = join(directory, "again.ndjson");
+  addResult(file, { ...result("one", true), again: true });
+  expect([...passedOf(file, "m", false)]).toEqual([]);
+  expect([...passedOf(file, "m", true)]).toEqual(["one"]);
+});
+
+it.each(["before", "during", "after"])("a point %s an effect has the same name in a longer run", (when) => {
+  expect(withoutNumber(`${when} 3 of 4: write /a #1`)).toBe(withoutNumber(`${when} 07 of 12: write /a #1`));
 });
 
 it("the results of this source come first, then the newest", () => {

@@ -19,9 +19,12 @@ export interface SnapshotStanding {
   readonly sentence: string;
   /** What to do; null if there is nothing to do. */
   readonly todo: string | null;
+  /** True if some are gone, or what is here is not what this master remembers. */
+  readonly isLost: boolean;
 }
 
 const LIST = "fula-node snapshot list";
+const LOOK = "look for the missing snapshots, then: fula-node snapshot take";
 const ACCEPT = "look for the cause; if it is right: fula-node snapshot take --accept";
 
 /**
@@ -60,10 +63,11 @@ export function judgeSnapshots(
   const { manifest } = newest;
   const ageMs = deps.now.getTime() - Date.parse(manifest.created_at);
   const head = `${ageMs < 0 ? "in the future" : `${age(ageMs)} ago`}, ${grouped(manifest.pins.count)} ${manifest.pins.count === 1 ? "pin" : "pins"}`;
-  const attention = (what: string, todo: string): SnapshotStanding => ({
+  const attention = (what: string, todo: string, isLost = false): SnapshotStanding => ({
     state: "attention",
     sentence: `${head}, ${what}`,
     todo,
+    isLost,
   });
   if (damaged.length > 0) {
     const more = damaged.length > 1 ? ` and ${damaged.length - 1} more` : "";
@@ -76,7 +80,7 @@ export function judgeSnapshots(
     succeeds: () => true,
     wasTaken: false,
   });
-  if (continuity.state === "restarted") return attention(`chain broken: ${continuity.why}`, LIST);
+  if (continuity.state === "restarted") return attention(`chain broken: ${continuity.why}`, LOOK, true);
   const accepted = links.findLastIndex(({ manifest: one }) => one.accepted === true);
   const restart = links.slice(accepted + 1).findLast(({ manifest: one }) => one.restart !== undefined);
   if (restart !== undefined) return attention(`the chain restarted at ${restart.sequence}`, ACCEPT);
@@ -97,12 +101,13 @@ export function judgeSnapshots(
     return attention(
       `${grouped(missing)} missing (${describeNumbers(absent)})`,
       "look for them; if that is right: fula-node snapshot take --accept",
+      true,
     );
   if (ageMs > deps.maxAgeMs || ageMs < 0)
     return attention(ageMs < 0 ? "the clock was set back" : "too old", "fula-node snapshot take");
   // An earlier version removed snapshots without a record of it.
   const chain = missing > 0 ? `${grouped(missing)} of the earlier ones not here` : "chain complete";
-  return { state: "ok", sentence: `${head}, ${chain}`, todo: null };
+  return { state: "ok", sentence: `${head}, ${chain}`, todo: null, isLost: false };
 }
 
 /** `number 5`, `numbers 5 to 7 and more`. */
@@ -118,13 +123,12 @@ function withoutAny(
   { memory, wasTaken }: { readonly memory: ChainMemory | null | "damaged"; readonly wasTaken?: boolean },
 ): SnapshotStanding {
   const { length } = damaged;
-  if (length > 0)
-    return { state: "down", sentence: `none of ${countOf(length, "snapshot")} is valid`, todo: LIST };
+  const down = (sentence: string, todo: string, isLost: boolean): SnapshotStanding => {
+    return { state: "down", sentence, todo, isLost };
+  };
+  if (length > 0) return down(`none of ${countOf(length, "snapshot")} is valid`, LIST, false);
   const last = memory === null || memory === "damaged" ? null : memory.last;
-  const todo = "look for the missing snapshots, then: fula-node snapshot take";
-  if (last !== null)
-    return { state: "down", sentence: `no snapshot; the last one was number ${last.sequence}`, todo };
-  return wasTaken === true
-    ? { state: "down", sentence: ALL_GONE, todo }
-    : { state: "attention", sentence: "no snapshot", todo: "fula-node snapshot take" };
+  if (last !== null) return down(`no snapshot; the last one was number ${last.sequence}`, LOOK, true);
+  if (wasTaken === true) return down(ALL_GONE, LOOK, true);
+  return { state: "attention", sentence: "no snapshot", todo: "fula-node snapshot take", isLost: false };
 }

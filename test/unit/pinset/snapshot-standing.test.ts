@@ -42,6 +42,7 @@ test("complete, old, from the future, and none yet", async () => {
     state: "attention",
     sentence: "no snapshot",
     todo: "fula-node snapshot take",
+    isLost: false,
   });
   await take();
   await take();
@@ -49,6 +50,7 @@ test("complete, old, from the future, and none yet", async () => {
     state: "ok",
     sentence: "2 h ago, 1,200 pins, chain complete",
     todo: null,
+    isLost: false,
   });
   expect(await standing(13 * HOUR)).toMatchObject({
     state: "attention",
