@@ -135,10 +135,13 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
     const before = await traces();
     await hang();
     const pid = await start("D1", "D2");
+    // It stands still, however long the second one takes to start: else its own limits could end it first.
+    await box.run(["kill", "-STOP", pid]);
     const second = await drill("D2");
     expectExit(second, 25);
     expect(stderrOf(second)).toMatch(/drill, process \d+/);
     await box.run(["kill", "-INT", pid]);
+    await box.run(["kill", "-CONT", pid]);
     const first = await ended();
     await wake();
     expect(first).toMatchObject({ exitCode: 26 });
