@@ -27,7 +27,7 @@ export async function main(context: ProcessContext): Promise<number> {
   let exitCode: number = EXIT_CODES.ok;
   const run: Run = async (verb, kind = "changes") => {
     exitCode = await runVerb(verb, { ...context, kind });
-    if (kind === "asks" || kind === "rehearses") context.exit(exitCode);
+    if (kind === "asks" || kind === "takes-back") context.exit(exitCode);
   };
   const columns = process.stdout.isTTY ? process.stdout.columns : undefined;
   fitTo(columns);
@@ -81,7 +81,7 @@ function stopping(signal: string): string {
 }
 
 function stoppedAtOnce(signal: string): string {
-  return `Stopped by ${signal} at once. Something of the drill may be left:\nthe next fula-node drill removes it.\n`;
+  return `Stopped by ${signal} at once. Something that it made may be left:\nthe same command removes it when it runs again.\n`;
 }
 
 async function runVerb(
@@ -94,7 +94,7 @@ async function runVerb(
     const isFirst = !stopController.signal.aborted;
     stopController.abort();
     if (kind === "serves" || kind === "follows") return;
-    if (kind === "rehearses") {
+    if (kind === "takes-back") {
       // A terminal that closes sends SIGHUP more than once: it never cuts a clean-up short.
       if (!isFirst && signal === "SIGHUP") return;
       if (signal !== "SIGHUP") process.once(signal, stop);
@@ -110,7 +110,7 @@ async function runVerb(
   };
   process.once("SIGINT", stop);
   process.once("SIGTERM", stop);
-  if (kind === "rehearses") process.on("SIGHUP", stop);
+  if (kind === "takes-back") process.on("SIGHUP", stop);
   const world = await createWorld(process, version, {
     json: process.argv.includes("--json"),
     stop: stopController.signal,

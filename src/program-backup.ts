@@ -1,5 +1,6 @@
 import type { Command, Option } from "commander";
-import type { BackupCreateFlags, BackupUnpackFlags, BackupVerifyFlags } from "./commands/backup.ts";
+import type { BackupCreateFlags } from "./commands/backup.ts";
+import type { BackupUnpackFlags, BackupVerifyFlags } from "./commands/backup-archive.ts";
 import { adderTo, type Run } from "./program-verbs.ts";
 
 /** The verbs of backups. */
@@ -25,7 +26,7 @@ export function addBackup(program: Command, baseDir: () => Option, run: Run): vo
     )
     .option("--scheduled", "run as cron does: wait for another run, up to an hour", false)
     .action((flags: BackupCreateFlags) =>
-      run(async (world) => (await import("./commands/backup.ts")).backupCreate(flags, world)),
+      run(async (world) => (await import("./commands/backup.ts")).backupCreate(flags, world), "takes-back"),
     );
   backup
     .command("verify <file>")
@@ -40,7 +41,10 @@ export function addBackup(program: Command, baseDir: () => Option, run: Run): vo
     )
     .option("--json", "print one JSON object instead of text")
     .action((file: string, flags: BackupVerifyFlags) =>
-      run(async (world) => (await import("./commands/backup.ts")).backupVerify(file, flags, world), "reads"),
+      run(
+        async (world) => (await import("./commands/backup-archive.ts")).backupVerify(file, flags, world),
+        "reads",
+      ),
     );
   backup
     .command("unpack <file>")
@@ -56,6 +60,6 @@ export function addBackup(program: Command, baseDir: () => Option, run: Run): vo
     )
     .option("--json", "print one JSON object instead of text")
     .action((file: string, flags: BackupUnpackFlags) =>
-      run(async (world) => (await import("./commands/backup.ts")).backupUnpack(file, flags, world)),
+      run(async (world) => (await import("./commands/backup-archive.ts")).backupUnpack(file, flags, world)),
     );
 }

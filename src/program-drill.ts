@@ -23,7 +23,7 @@ export function addDrill(program: Command, baseDir: () => Option, run: Run): voi
       const flags = command.optsWithGlobals<DrillFlags>();
       return run(
         async (world) => (await import("./commands/drill.ts")).drill(names, flags, world),
-        "rehearses",
+        "takes-back",
       );
     });
 }

@@ -7,11 +7,11 @@ export type Verb = (world: World) => Promise<VerbExit>;
 /**
  * How a verb ends before its end. A signal ends it at once (running again continues), but a service finishes its requests.
  * A closed output (`| head`) ends a verb that only reads; one that changes something goes on. `asks`: as `reads`, and when
- * it has printed, it does not wait for questions that are still open. `rehearses`: the first signal lets it take back what it
+ * it has printed, it does not wait for questions that are still open. `takes-back`: the first signal lets it take back what it
  * made, and a second one ends it at once; when it has ended, it does not wait either. `follows`: a signal is its usual end, and
  * a closed output ends it as if it only `reads`.
  */
-export type VerbKind = "changes" | "reads" | "asks" | "serves" | "rehearses" | "follows";
+export type VerbKind = "changes" | "reads" | "asks" | "serves" | "takes-back" | "follows";
 /** Runs one verb until it ends. */
 export type Run = (verb: Verb, kind?: VerbKind) => Promise<void>;
 

@@ -21,7 +21,7 @@ interface ArchiveDraft {
 const READ_BYTES = 256 * 1024;
 
 /**
- * Begins an archive in a directory. `owner`, the name of the master, is part of its hidden name: what a killed run of this master left
+ * Begins an archive in a directory. `owner`, the id of the master, is part of its hidden name: what a killed run of this master left
  * there is removed, and that of another one in the same directory stays.
  */
 export async function beginArchive(directory: string, owner: string): Promise<ArchiveDraft> {
@@ -38,12 +38,18 @@ export async function beginArchive(directory: string, owner: string): Promise<Ar
     await rm(hidden, { force: true });
     return await open(hidden, "wx", 0o600);
   });
+  const { dev, ino } = await file.stat();
   const sha256 = createHash("sha256");
   let isOpen = true;
   let bytes = 0;
   const close = async (): Promise<void> => {
     if (isOpen) await file.close();
     isOpen = false;
+  };
+  /** Asked while it is open: nobody else gets its number then. */
+  const isOurs = async (): Promise<boolean> => {
+    const now = await stat(hidden).catch(() => null);
+    return isOpen && now?.dev === dev && now.ino === ino;
   };
   return {
     write: (chunk) =>
@@ -55,7 +61,6 @@ export async function beginArchive(directory: string, owner: string): Promise<Ar
     seal: () =>
       guarded("write", hidden, async () => {
         await file.sync();
-        await close();
         const written = sha256.digest("hex");
         if ((await hashArchiveFile(hidden)) === written) return { bytes, sha256: written };
         throw new OperatorError({
@@ -67,13 +72,21 @@ export async function beginArchive(directory: string, owner: string): Promise<Ar
     publish: (name) =>
       guarded("rename", hidden, async () => {
         const path = join(directory, name);
+        if (!(await isOurs()))
+          throw new OperatorError({
+            exit: "unavailable",
+            what: `Another run has begun a backup of this master in ${directory}, perhaps on another machine.`,
+            remedy: "Back up each machine to its own directory, then run again.",
+          });
         await rename(hidden, path);
+        await close();
         await sync(directory);
         return path;
       }),
     discard: async () => {
+      const remove = await isOurs();
       await close();
-      await rm(hidden, { force: true });
+      if (remove) await rm(hidden, { force: true });
     },
   };
 }

@@ -1,4 +1,4 @@
-import { PassThrough } from "node:stream";
+import { PassThrough, type Readable } from "node:stream";
 import { once } from "node:events";
 import type { Client } from "pg";
 import { readLedger } from "../database/ledger.ts";
@@ -8,7 +8,7 @@ import { type Dump, openDump, openExportedSnapshot } from "../dumps/dump.ts";
 import type { Throwaway } from "../dumps/throwaway.ts";
 import { OperatorError } from "../errors.ts";
 import type { PostgresTarget } from "../settings/postgres-target.ts";
-import { decimalBytes } from "../units.ts";
+import { decimalBytes, duration } from "../units.ts";
 import { beginArchive } from "./archive-file.ts";
 import { readArchive } from "./archive-reader.ts";
 import { type ArchiveEntry, packArchive } from "./archive-writer.ts";
@@ -43,6 +43,10 @@ interface BackupGiven {
   readonly container: string;
   /** Free bytes where a directory is, or will be. */
   readonly freeBytes: number;
+  /** Aborted by a signal. What was written is removed then. */
+  readonly stop: AbortSignal;
+  /** How long the database may send nothing, in milliseconds. */
+  readonly longestSilenceMs: number;
   readonly report: (line: string) => void;
 }
 
@@ -63,6 +67,8 @@ const PART_BYTES = 8 * 1024 ** 2;
 /** Indexes are not in a dump, and it is compressed; a table of incompressible texts needs about this much. */
 const DATABASE_SHARE = 0.5;
 const SPACE_MORE_BYTES = 64 * 1024 ** 2;
+/** A table of which no row is left gives no byte while it is read; a database that hangs never gives one again. */
+export const LONGEST_SILENCE_MS = 10 * 60_000;
 /** Only a server that nobody listens to any more ends a dump. */
 const LONGEST_MS = 24 * 3_600_000;
 
@@ -94,6 +100,7 @@ async function dumpAndPack(engine: Throwaway, given: BackupGiven, client: Client
   const snapshot = await openExportedSnapshot(client, LONGEST_MS);
   const { files, snapshots } = await given.openFiles();
   try {
+    refuseStopped(given.stop);
     return await dumpWith(engine, given, { client, snapshot, files, snapshots });
   } finally {
     await closeAll(files);
@@ -134,18 +141,34 @@ async function dumpWith(
   report("dumping the database; nothing is stopped, and nobody waits for it");
   const dump = await openDump(engine, target, { name, mark: BACKUP_MARK, image, snapshot });
   const counter = { bytes: 0 };
+  const end = (): void => void dump.stream.destroy(stoppedError());
+  given.stop.addEventListener("abort", end, { once: true });
   try {
-    const made = await writeVerified(given, manifest, allEntries(files, dump, counter));
+    const made = await writeVerified(given, manifest, allEntries(files, { ...dump, given }, counter));
     await client.query("COMMIT");
     return { ...made, dumpBytes: counter.bytes, manifest };
   } finally {
+    given.stop.removeEventListener("abort", end);
     dump.stream.destroy();
   }
 }
 
+function stoppedError(): OperatorError {
+  return new OperatorError({
+    exit: "interrupted",
+    what: "The backup was stopped.",
+    remedy: "Run again: it begins from the start.",
+    changed: "nothing; what was written of it is removed.",
+  });
+}
+
+function refuseStopped(stop: AbortSignal): void {
+  if (stop.aborted) throw stoppedError();
+}
+
 async function* allEntries(
   files: readonly OpenFile[],
-  dump: Dump,
+  dump: Dump & { readonly given: BackupGiven },
   counter: { bytes: number },
 ): AsyncGenerator<ArchiveEntry, void, undefined> {
   yield* entriesOf(files);
@@ -154,7 +177,7 @@ async function* allEntries(
 
 /** The dump in parts. Throws (`unavailable`) if it did not come to its end, or is empty. */
 async function* partsOf(
-  dump: Dump,
+  dump: Dump & { readonly given: BackupGiven },
   counter: { bytes: number },
 ): AsyncGenerator<ArchiveEntry, void, undefined> {
   let number = 0;
@@ -166,7 +189,7 @@ async function* partsOf(
   };
   let chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of dump.stream as AsyncIterable<Buffer>) {
+  for await (const chunk of untilSilent(dump.stream, dump.given)) {
     chunks.push(chunk);
     bytes += chunk.length;
     if (bytes < PART_BYTES) continue;
@@ -182,6 +205,33 @@ async function* partsOf(
       remedy: "Run again. If it stays so, look at the database: fula-node doctor",
     });
   yield partOf(chunks, bytes);
+}
+
+/** The bytes of a dump. Throws (`unavailable`) if none comes for too long. That whoever reads is slow does not count. */
+async function* untilSilent(
+  stream: Readable,
+  { longestSilenceMs, report }: BackupGiven,
+): AsyncGenerator<Buffer, void, undefined> {
+  const giveUp = (): void =>
+    void stream.destroy(
+      new OperatorError({
+        exit: "unavailable",
+        what: `The database has sent nothing for ${duration(longestSilenceMs)}, so the backup was given up.`,
+        why: "It hangs, its container is paused, or its disk does not answer.",
+        remedy: "fula-node doctor says what is wrong. Repair that, then run again.",
+        changed: "nothing; what was written of it is removed.",
+      }),
+    );
+  const say = (): void =>
+    report(`the database sends nothing; the backup is given up once that is ${duration(longestSilenceMs)}`);
+  const chunks = (stream as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  for (;;) {
+    const timers = [setTimeout(giveUp, longestSilenceMs), setTimeout(say, longestSilenceMs / 10)];
+    const next = chunks.next();
+    const { done, value } = await next.finally(() => timers.forEach(clearTimeout));
+    if (done === true) return;
+    yield value;
+  }
 }
 
 /** The same, with the next one read while one is at work: pg_dump works while a part is compressed. */
@@ -220,11 +270,11 @@ async function requireSpace(
 
 /** What is written is unpacked and compared at the same time, and the file is read back before it gets its name. */
 async function writeVerified(
-  { directory, locked, pool, at, master }: BackupGiven,
+  { directory, locked, pool, at, master, stop }: BackupGiven,
   manifest: BackupManifest,
   entries: AsyncIterable<ArchiveEntry>,
 ): Promise<Omit<MadeBackup, "dumpBytes" | "manifest">> {
-  const draft = await beginArchive(directory, master.name);
+  const draft = await beginArchive(directory, master.id ?? master.name);
   try {
     const { chunks, opener } = await encrypt(packArchive(manifest, entries), locked);
     const encrypted = chunks[Symbol.asyncIterator]();
@@ -248,6 +298,7 @@ async function writeVerified(
     }
     const { bytes: plainBytes } = await read;
     const { bytes, sha256 } = await draft.seal();
+    refuseStopped(stop);
     return { path: await draft.publish(name), name, bytes, sha256, plainBytes };
   } finally {
     await draft.discard();

@@ -17,6 +17,8 @@ const recordSchema = z.object({
       /** Where it was made, and whether that was on a file system of the master itself. The first version with backups did not write these. */
       directory: z.string().optional(),
       is_own_disk: z.boolean().optional(),
+      /** False: no snapshot of the pinset is in it, so it brings no pin back. */
+      has_pins: z.boolean().optional(),
     }),
   ),
 });
@@ -90,7 +92,7 @@ interface Kept {
 
 /**
  * Keeps the newest good backups of a record, and removes older good ones. Good: its bytes are those that were verified when it was
- * made. Whatever is not in the record stays. `newest` has just been made, and stays in any case.
+ * made. Whatever is not in the record stays. `newest` has just been made, and stays in any case; so does the newest one that has pins.
  */
 export async function keepGood(
   directory: string,
@@ -107,7 +109,10 @@ export async function keepGood(
     else if (sha256 !== null) damaged.push(one);
   }
   const sorted = [...good, newest].toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at));
-  const old = sorted.slice(0, Math.max(0, sorted.length - Math.max(1, keep))).filter((one) => one !== newest);
+  const withPins = sorted.findLast((one) => one.has_pins !== false);
+  const old = sorted
+    .slice(0, Math.max(0, sorted.length - Math.max(1, keep)))
+    .filter((one) => one !== newest && one !== withPins);
   for (const { name } of old) {
     const path = join(directory, name);
     await rm(path, { force: true }).catch((thrown: unknown) => {

@@ -1,4 +1,4 @@
-import type { Stats } from "node:fs";
+import { constants, type Stats } from "node:fs";
 import { type FileHandle, lstat, open, readdir } from "node:fs/promises";
 import { WRITER_SCRIPTS } from "../docker/compose-document.ts";
 import { OperatorError } from "../errors.ts";
@@ -101,15 +101,16 @@ async function openTree(
   try {
     const kind = await lstat(whole);
     if (!kind.isDirectory()) {
-      const handle = await open(whole);
+      // A container can write to the directories of the writer: neither its link nor its pipe leads us anywhere.
+      const handle = await open(
+        whole,
+        constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
+      ).catch((thrown: unknown) => {
+        throw ["ELOOP", "ENXIO"].includes(codeOf(thrown) ?? "") ? notAFile(whole) : thrown;
+      });
       const stats = await handle.stat();
       files.push({ ...entryOf(`${place}/${path}`, stats), kind: "file", bytes: stats.size, handle });
-      if (!stats.isFile())
-        throw new OperatorError({
-          exit: "foreign",
-          what: `${whole} is not a file, so it can't be backed up.`,
-          remedy: "Move it away, then run again.",
-        });
+      if (!stats.isFile()) throw notAFile(whole);
       return;
     }
     files.push({ ...entryOf(`${place}/${path}`, kind), kind: "directory", bytes: 0, handle: null });
@@ -121,6 +122,15 @@ async function openTree(
     if (isAbsence(thrown)) return;
     throw thrown instanceof MovedError ? thrown : fileError("read", whole, thrown);
   }
+}
+
+function notAFile(path: string): OperatorError {
+  return new OperatorError({
+    exit: "foreign",
+    what: `${path} is not a file, so it can't be backed up.`,
+    why: "A link could lead to what is not of this master.",
+    remedy: "Move it away, then run again.",
+  });
 }
 
 function entryOf(

@@ -1,11 +1,14 @@
 import { chmod, chown, copyFile, constants, lstat, mkdir, readdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { OperatorError } from "../errors.ts";
 import { codeOf, fileError } from "../machine/file-errors.ts";
 import { type Files, makeDirectories, replacing, sync } from "../machine/file-writer.ts";
 import type { FileReader } from "../machine/file-reader.ts";
 import { type BackupManifest, FIRST_ENTRY, parseBackupManifest } from "./backup-manifest.ts";
 import type { Opener } from "./encryption.ts";
 import { PLACES } from "./node-files.ts";
+import { parseManifest, snapshotFiles } from "../pinset/snapshot/manifest.ts";
+import { joinNumbers, parseMemory, serialiseMemory } from "../pinset/snapshot/memory.ts";
 import { masterLayout, type MasterLayout } from "../settings/layout.ts";
 import { DUMP_FILE, partialOf, unpackArchive } from "./unpack.ts";
 
@@ -87,7 +90,7 @@ export async function unneededOf(files: FileReader, layout: MasterLayout): Promi
   ];
 }
 
-/** Unpacks an archive for the master of this base directory. The stage is whole, or it is not there. */
+/** Unpacks an archive for the master of this base directory. The stage is whole, or it is not there, and only isUnpacking is true. */
 export async function unpackStage(
   file: string,
   opener: Opener,
@@ -95,28 +98,37 @@ export async function unpackStage(
   { files }: { readonly files: Files },
   leastBytes: number,
 ): Promise<void> {
-  const partial = partialOf(stageOf(baseDir));
   await makeDirectories(baseDir, 0o755);
   // From here on, a join without the flag would make a new master where the old one is wanted.
-  await files.makeDirectory(partial, { mode: 0o700 });
+  await files.makeDirectory(partialOf(stageOf(baseDir)), { mode: 0o700 });
   try {
     await unpackArchive(file, opener, stageOf(baseDir), {
       space: (path) => files.space(path),
       leastBytes,
       more: [{ name: ARCHIVE, text: `${basename(file)}\n` }],
+      staysBegun: true,
     });
   } catch (thrown) {
-    await files.remove(partial);
-    throw thrown;
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    const { exit, what, why, problems, remedy } = thrown;
+    throw new OperatorError({
+      exit,
+      what,
+      problems,
+      cause: thrown,
+      ...(why === undefined ? {} : { why }),
+      remedy: `${remedy ?? ""} Run again with --from-backup ${file}`.trimStart(),
+    });
   }
 }
 
 /** Puts the files of a stage where they belong, with their owners and modes, and marks the stage. Safe to repeat. */
 export async function placeStage(
-  { directory, manifest }: Stage,
+  stage: Stage,
   baseDir: string,
   { files }: { readonly files: Files },
 ): Promise<void> {
+  const { directory, manifest } = stage;
   for (const [place, target] of [
     [PLACES.base, baseDir],
     // Null: the archive has nothing of a writer.
@@ -131,7 +143,28 @@ export async function placeStage(
       throw fileError("write", target, thrown);
     }
   }
+  await knowEarlierSnapshots(stage, masterLayout(baseDir).snapshotMemory, files);
   await files.writeAtomic(`${directory}/${PLACED}`, "", { mode: 0o600 });
+}
+
+/** A backup has only the newest snapshots. That those before them are not here is no loss that anybody must look into. */
+async function knowEarlierSnapshots(
+  { directory, manifest: { snapshots } }: Stage,
+  path: string,
+  files: Files,
+): Promise<void> {
+  const memory = parseMemory(await files.readText(path));
+  if (memory === null || memory === "damaged" || memory.removed === null) return;
+  const sequences: number[] = [];
+  for (const name of snapshots) {
+    const manifest = `${directory}/${PLACES.base}/snapshots/${snapshotFiles(name).manifest}`;
+    const text = await files.readText(manifest);
+    if (text !== null) sequences.push(parseManifest(text, manifest).sequence);
+  }
+  const first = Math.min(...sequences);
+  if (!Number.isFinite(first) || first <= 1) return;
+  const removed = joinNumbers([...memory.removed, [1, first - 1]]);
+  await files.writeAtomic(path, serialiseMemory({ ...memory, removed }), { mode: 0o600 });
 }
 
 async function placeBelow(from: string, to: string): Promise<void> {

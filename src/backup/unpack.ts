@@ -1,5 +1,16 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
-import { chmod, chown, type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import {
+  chmod,
+  chown,
+  type FileHandle,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rm,
+  stat,
+} from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
 import { fileError, isAbsence } from "../machine/file-errors.ts";
@@ -91,10 +102,13 @@ export async function unpackArchive(
     space,
     leastBytes,
     more = [],
+    staysBegun = false,
   }: {
     readonly space: (path: string) => Promise<{ readonly freeBytes: number }>;
     readonly leastBytes: number;
     readonly more?: readonly { readonly name: string; readonly text: string }[];
+    /** True: after a failure, an empty partialOf(directory) stays, and says that a restore was begun. */
+    readonly staysBegun?: boolean;
   },
 ): Promise<ReadArchive> {
   await requireEmpty(directory);
@@ -118,8 +132,15 @@ export async function unpackArchive(
       rmSync(join(hidden, name), { recursive: true, force: true });
   };
   try {
-    await rm(hidden, { recursive: true, force: true });
-    await mkdir(hidden, { mode: 0o700 });
+    const there = await lstat(hidden).catch(() => null);
+    // As the mark of a restore it stays, also on the way.
+    if (staysBegun && there?.isDirectory() === true) {
+      empty();
+      await chmod(hidden, 0o700);
+    } else {
+      await rm(hidden, { recursive: true, force: true });
+      await mkdir(hidden, { mode: 0o700 });
+    }
     process.once("exit", empty);
     const unpacking = new Unpacking(hidden);
     let read: ReadArchive;
@@ -142,7 +163,8 @@ export async function unpackArchive(
     await sync(dirname(directory));
     return read;
   } catch (thrown) {
-    await rm(hidden, { recursive: true, force: true });
+    if (staysBegun) empty();
+    else await rm(hidden, { recursive: true, force: true });
     throw fileError("write", directory, thrown);
   } finally {
     process.off("exit", empty);

@@ -1,8 +1,5 @@
-import { basename, isAbsolute } from "node:path";
-import gt from "semver/functions/gt.js";
-import valid from "semver/functions/valid.js";
-import type { BackupManifest } from "../backup/backup-manifest.ts";
-import { BACKUP_MARK, createBackup, type MadeBackup } from "../backup/create-backup.ts";
+import { isAbsolute, normalize } from "node:path";
+import { BACKUP_MARK, createBackup, LONGEST_SILENCE_MS, type MadeBackup } from "../backup/create-backup.ts";
 import { type Locked, requirePassphrase, requireRecipients } from "../backup/encryption.ts";
 import {
   isOnOwnDisk,
@@ -12,17 +9,16 @@ import {
   renderBackupRecord,
   requireMounted,
 } from "../backup/keep-good.ts";
-import { requireUnchanged, unpackArchive, verifyArchive } from "../backup/unpack.ts";
 import { openNodeFiles } from "../backup/node-files.ts";
 import { newestGood, takeSnapshot } from "../backup/pinset-snapshots.ts";
 import { dumpOf, stageOf } from "../backup/restore-stage.ts";
+import { PROJECT_LABEL } from "../docker/compose-document.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
 import { readClientMajor } from "../dumps/client-version.ts";
 import { findDumpImage } from "../dumps/dump-image.ts";
 import { createThrowaway } from "../dumps/throwaway.ts";
 import { messageOf, OperatorError, type VerbExit } from "../errors.ts";
-import { requireRoot } from "../join/base-dir.ts";
-import { PASSPHRASE_KEY, readBackupKeys, readOpener } from "../join/from-backup/backup-key.ts";
+import { PASSPHRASE_KEY, readBackupKeys } from "../join/from-backup/backup-key.ts";
 import {
   databaseOf,
   type InstalledMaster,
@@ -31,9 +27,9 @@ import {
 } from "../join/installed-node.ts";
 import { onceFree } from "../machine/lock.ts";
 import { withHeartbeat } from "../pinset/heartbeat.ts";
-import { lockNames, WRITER_IDENTITY } from "../settings/layout.ts";
+import { lockNames, NAMES, WRITER_IDENTITY } from "../settings/layout.ts";
 import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
-import { age, countOf, decimalBytes, duration, utcSeconds } from "../units.ts";
+import { decimalBytes, duration, utcSeconds } from "../units.ts";
 import type { World } from "../world.ts";
 
 /** The flags of `backup create`. */
@@ -45,16 +41,6 @@ export interface BackupCreateFlags {
   readonly scheduled: boolean;
   readonly recipient: readonly string[];
   readonly setFile: readonly string[];
-}
-
-/** The flags of `backup verify`. */
-export interface BackupVerifyFlags {
-  readonly setFile: readonly string[];
-}
-
-/** The flags of `backup unpack`. */
-export interface BackupUnpackFlags extends BackupVerifyFlags {
-  readonly to: string;
 }
 
 const VERB = "backup create";
@@ -92,7 +78,7 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
     };
     const regular = master.values("BACKUP_DIR");
     const keep = Number(master.values("BACKUP_KEEP"));
-    const { isOwnDisk, ...made } =
+    const { isOwnDisk, exit, ...made } =
       directory === regular
         ? await keepRecord(world, master, { directory, keep }, run)
         : await makeByHand(world, master, { directory, isOnlyOne: regular === undefined }, run);
@@ -104,7 +90,7 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
         ...(isOwnDisk ? ["  It is on this machine's own disk: copy it to another machine."] : []),
       ],
     });
-    return "ok";
+    return exit;
   } finally {
     await lock.release();
   }
@@ -132,7 +118,10 @@ function chooseTarget(
   to: string | undefined,
   given: Locked | null,
 ): { readonly directory: string; readonly locked: Locked } {
-  const directory = to ?? values("BACKUP_DIR");
+  const regular = values("BACKUP_DIR");
+  // However it is written, it is that directory, with its record.
+  const isRegular = to !== undefined && regular !== undefined && withoutSlash(to) === withoutSlash(regular);
+  const directory = isRegular ? regular : (to ?? regular);
   if (directory === undefined)
     throw new OperatorError({
       exit: "usage",
@@ -154,8 +143,12 @@ function chooseTarget(
   });
 }
 
-/** `isOwnDisk`: it is lost with this machine. */
-type PlacedBackup = MadeBackup & { readonly isOwnDisk: boolean };
+function withoutSlash(path: string): string {
+  return normalize(path).replace(/(?<=.)\/$/, "");
+}
+
+/** `isOwnDisk`: it is lost with this machine. `exit`: `pending` if something of it, or beside it, is not as it should be. */
+type PlacedBackup = MadeBackup & { readonly isOwnDisk: boolean; readonly exit: "ok" | "pending" };
 
 /** A backup to another place than BACKUP_DIR. Where there is none, `status` says how old it is. */
 async function makeByHand(
@@ -165,18 +158,29 @@ async function makeByHand(
   run: () => Promise<MadeBackup>,
 ): Promise<PlacedBackup> {
   const isOwnDisk = await isOnOwnDisk(directory, layout.baseDir);
-  const made = { ...(await run()), isOwnDisk };
+  const one = await run();
+  const exit = hasPins(one) ? ("ok" as const) : ("pending" as const);
+  const made = { ...one, isOwnDisk, exit };
   if (!isOnlyOne) return made;
   const deps = { files: host.files, clock: host.clock, path: layout.backupHeartbeat };
-  const summary = `${decimalBytes(made.bytes)}, ${made.path}${isOwnDisk ? OWN_DISK : ""}`;
+  const summary = `${decimalBytes(made.bytes)}, ${made.path}${lackOf(made)}${isOwnDisk ? OWN_DISK : ""}`;
   const facts = { by_hand: true };
   try {
-    await withHeartbeat(deps, VERB, () => Promise.resolve({ exit: "ok" as const, summary, facts }));
+    await withHeartbeat(deps, VERB, () => Promise.resolve({ exit, summary, facts }));
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
     throw thrown.withChanged(`${made.path} was made and is good, but \`fula-node status\` does not know it.`);
   }
   return made;
+}
+
+/** Without a snapshot of the pinset, nothing says what is pinned. */
+function hasPins({ manifest }: Pick<MadeBackup, "manifest">): boolean {
+  return manifest.snapshots.length > 0;
+}
+
+function lackOf(made: Pick<MadeBackup, "manifest">): string {
+  return hasPins(made) ? "" : ", without a snapshot of the pinset";
 }
 
 /** What is said of a backup that is lost with the machine. */
@@ -204,7 +208,10 @@ async function keepRecord(
     const one = await run();
     const { name, bytes, sha256, path, manifest } = one;
     done.path = path;
-    const newest = { name, bytes, sha256, at: manifest.created_at, directory, is_own_disk: isOwnDisk };
+    const newest = {
+      ...{ name, bytes, sha256, at: manifest.created_at, directory },
+      ...{ is_own_disk: isOwnDisk, has_pins: hasPins(one) },
+    };
     // Recorded before anything is removed: what is not in the record is never removed.
     const save = (backups: readonly RecordedBackup[]) =>
       host.files.writeAtomic(layout.backupRecord, renderBackupRecord(backups), { mode: 0o600 });
@@ -218,11 +225,12 @@ async function keepRecord(
       });
     const good = kept.backups.length - kept.damaged.length;
     const damaged = kept.damaged.length === 0 ? "" : `, ${kept.damaged.length} damaged`;
+    const exit = kept.damaged.length === 0 && hasPins(one) ? ("ok" as const) : ("pending" as const);
     return {
-      exit: kept.damaged.length === 0 ? ("ok" as const) : ("pending" as const),
-      summary: `${decimalBytes(bytes)}, ${good} good in ${directory}${damaged}${isOwnDisk ? OWN_DISK : ""}`,
+      exit,
+      summary: `${decimalBytes(bytes)}, ${good} good in ${directory}${damaged}${lackOf(one)}${isOwnDisk ? OWN_DISK : ""}`,
       facts: { by_hand: false },
-      made: { ...one, isOwnDisk },
+      made: { ...one, isOwnDisk, exit },
     };
   };
   try {
@@ -299,6 +307,7 @@ async function makeBackup(
     await engine.removeMarked(BACKUP_MARK);
     const writer = values("WRITER_DIR") ?? "";
     const isHere = (await host.files.stat(`${writer}/${WRITER_IDENTITY}`)) !== null;
+    if (!isHere) await refuseLostWriter(host, writer);
     const writerDir = isHere ? writer : null;
     const openFiles = async () => {
       await takeSnapshot(given, layout);
@@ -330,6 +339,8 @@ async function makeBackup(
       image: image.id,
       container: `fula-backup-dump-${suffix}`,
       freeBytes,
+      stop: world.stop,
+      longestSilenceMs: LONGEST_SILENCE_MS,
       report: (line) => world.reporter.note(line),
     });
   } finally {
@@ -338,57 +349,14 @@ async function makeBackup(
   }
 }
 
-/** `backup verify FILE`: reads every byte of an archive and compares it with its list. Writes nothing. */
-export async function backupVerify(file: string, flags: BackupVerifyFlags, world: World): Promise<VerbExit> {
-  const opener = await readOpener(flags.setFile, world);
-  const path = file;
-  const read = await verifyArchive(path, opener);
-  const { version } = world;
-  const maker = read.manifest.tool.version;
-  const isNewer = valid(maker) !== null && valid(version) !== null && gt(maker, version);
-  world.reporter.result({
-    data: { verb: "backup verify", verdict: "verified", file: path, ...read },
-    lines: [
-      `Verified: ${basename(path)}`,
-      `  ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)} unpacked`,
-      ...linesOf(read.manifest, world.host.clock.now()),
-      ...(isNewer ? [`  To restore it, use that version: npx fula-node@${maker}. This is ${version}.`] : []),
-    ],
+/** A writer of ours without its identity would be backed up as one that others look after. Throws (`drift`). */
+async function refuseLostWriter({ docker }: World["host"], directory: string): Promise<void> {
+  const found = await docker.container(NAMES.cluster);
+  if (found === null || found.labels[PROJECT_LABEL] !== NAMES.writerProject) return;
+  throw new OperatorError({
+    exit: "drift",
+    what: `${directory}/${WRITER_IDENTITY} is missing, and the writer is one of fula-node.`,
+    why: "A backup without it could not bring the peer back. Perhaps a disk is not mounted.",
+    remedy: "See how the writer stands (fula-node status), repair that, then run again.",
   });
-  return "ok";
-}
-
-/** `backup unpack FILE --to DIR`: puts what is in an archive into a new directory, after all of it was read. */
-export async function backupUnpack(file: string, flags: BackupUnpackFlags, world: World): Promise<VerbExit> {
-  requireRoot(world.host, "what it unpacks is secret, and belongs to several users");
-  if (!isAbsolute(flags.to))
-    throw new OperatorError({
-      exit: "usage",
-      what: `--to is ${JSON.stringify(flags.to)}; it must be an absolute path of a new directory.`,
-      remedy: "For example: --to /root/unpacked",
-    });
-  const opener = await readOpener(flags.setFile, world);
-  const leastBytes = await requireUnchanged(file, opener);
-  const space = (path: string) => world.host.files.space(path);
-  const read = await unpackArchive(file, opener, flags.to, { space, leastBytes });
-  world.reporter.result({
-    data: { verb: "backup unpack", file, directory: flags.to, ...read },
-    lines: [
-      `Done: ${flags.to}: ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)}.`,
-      ...linesOf(read.manifest, world.host.clock.now()),
-      "  It has every secret of that master: remove it when you no longer need it.",
-    ],
-  });
-  return "ok";
-}
-
-function linesOf(manifest: BackupManifest, now: Date): readonly string[] {
-  const { master, pool, created_at: at, database, peers, snapshots, tool } = manifest;
-  return [
-    `  of the master ${master.name} in the pool ${pool}, made ${age(now.getTime() - Date.parse(at))} ago by ${tool.version}`,
-    `  database: ${database.name}, Postgres ${database.server_version}, schema ${database.migration === null ? "none" : String(database.migration).padStart(3, "0")}`,
-    `  ipfs-cluster: ${peers.cluster ?? "not in it"}`,
-    `  kubo: ${peers.kubo ?? "not in it"}`,
-    `  snapshots: ${snapshots.length === 0 ? "none" : snapshots.join(", ")}`,
-  ];
 }

@@ -2,7 +2,7 @@ import { readWriterPeer } from "../cluster/writer.ts";
 import { readStage, type Stage } from "../backup/restore-stage.ts";
 import { findStale, parseKnown } from "../edge/known.ts";
 import { lookAtEdge } from "../edge/look.ts";
-import type { VerbExit } from "../errors.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
 import { consentsOfReplace } from "../join/adopted-services.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
 import { beginRestore, refuseOtherMaster } from "../join/from-backup/begin-restore.ts";
@@ -54,12 +54,14 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
   const { node, machine } = lockNames(baseDir);
   const holder = { pid: world.pid, verb: VERB, since };
   const lock = isReading ? null : await takeLocks(world, [node, machine], holder);
+  let isPlaced = false;
   try {
     if (world.host.system.uid() === 0) await refuseOtherBaseDir(world.host, "master", baseDir);
     await refuseUnfinishedRotation(world.host, layout);
     const restoring = await beginRestore(world, { flags: asked, layout, since });
     const flags = restoring?.flags ?? asked;
     const first = restoring?.outcome ?? null;
+    isPlaced = (first?.changes.length ?? 0) > 0;
     if (first?.dryRun === true)
       return await closeJoin(world, first, { verb: VERB, baseDir, durationMs: watch.elapsedMs(), next: [] });
     let desired = await resolveMaster(flags, layout, world);
@@ -143,6 +145,11 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
       next,
       left,
     });
+  } catch (thrown) {
+    if (!isPlaced || !(thrown instanceof OperatorError) || thrown.changed !== undefined) throw thrown;
+    throw thrown.withChanged(
+      "the files of the backup are in place. Running again is safe and continues from here.",
+    );
   } finally {
     warnings.release();
     await lock?.release();

@@ -5,6 +5,7 @@ import { closeJoin, runJoin, startStopwatch } from "../join/join-run.ts";
 import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import {
   findFormer,
+  formerCron,
   formerJoin,
   formerProgram,
   formerSchema,
@@ -14,6 +15,7 @@ import {
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import {
   baseDirFlag,
+  CRON_FILES,
   lockNames,
   MASTER_BASE_DIR,
   masterLayout,
@@ -21,6 +23,9 @@ import {
   STORAGE_BASE_DIR,
   storageLayout,
 } from "../settings/layout.ts";
+import { readEnvFile, type NodeLayout } from "../settings/context.ts";
+import { savedValue } from "../settings/settings.ts";
+import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import type { World } from "../world.ts";
 
 /** The flags of a rollback, as commander returns them. */
@@ -69,7 +74,7 @@ export async function rollBack(
       database:
         master === null ? null : { target: databaseOf(master), masterId: master.values("MASTER_ID") ?? null },
       services: isMaster ? [NAMES.pinningApi, NAMES.webui] : [],
-      keep: master === null ? [] : keepImages(MASTER_SETTINGS, master.values),
+      keep: master === null ? await keepOfNode(world, layout) : keepImages(MASTER_SETTINGS, master.values),
     };
     const outcome = await runJoin(world, {
       verb: `${verb} --rollback to ${former}`,
@@ -79,10 +84,16 @@ export async function rollBack(
       since,
       prepare: () =>
         Promise.resolve({
-          steps: [formerSchema(rollback), formerProgram(rollback), formerJoin(rollback)],
+          steps: [
+            formerSchema(rollback),
+            formerCron(rollback),
+            formerProgram(rollback),
+            formerJoin(rollback),
+          ],
           consents: new Set<string>(),
         }),
     });
+    const hasDrills = outcome.changes.some(({ change }) => change.summary.endsWith(CRON_FILES.drill));
     return await closeJoin(world, outcome, {
       verb,
       baseDir,
@@ -90,9 +101,15 @@ export async function rollBack(
       next: [
         ["See how it stands:", `fula-node status${baseDirFlag(baseDir, usualDir)}`],
         ["To upgrade again:", `npx fula-node@${version} ${verb}`],
+        ...(hasDrills ? ([["Then, for drills every week:", "fula-node drill --schedule"]] as const) : []),
       ],
     });
   } finally {
     await unlock();
   }
+}
+
+async function keepOfNode({ host }: World, { envFile }: NodeLayout): Promise<readonly string[]> {
+  const file = await readEnvFile(host, envFile);
+  return keepImages(STORAGE_SETTINGS, (key) => savedValue(file, key));
 }

@@ -40,19 +40,26 @@ export async function openExportedSnapshot(client: Client, timeoutMs: number): P
   return rows[0]?.id ?? "";
 }
 
-/** Ends the certificates on standard input. */
-const END_OF_CA = "=== end of the certificates ===";
+/** Ends the certificates, and then the password, on standard input. */
+const END = "=== end ===";
 
 /**
- * What is secret comes by standard input: `docker inspect` shows a container's environment and arguments to everybody who
- * may use Docker. `read` of a shell takes no byte more than its line.
+ * What is secret comes by standard input: `docker inspect` shows a container's environment and arguments to everybody who may use
+ * Docker. `read` of a shell takes no byte more than its line. What comes after the password is the life of whoever asked: once that
+ * ends, in whatever way, pg_dump does not stay behind with its locks.
  */
 const SCRIPT = `umask 077
-while IFS= read -r line && [ "$line" != "${END_OF_CA}" ]; do printf '%s\\n' "$line"; done >/run/dump/ca.pem
-PGPASSWORD=$(cat; printf x)
-PGPASSWORD=\${PGPASSWORD%x}
+while IFS= read -r line && [ "$line" != "${END}" ]; do printf '%s\n' "$line"; done >/run/dump/ca.pem
+PGPASSWORD=
+while IFS= read -r line && [ "$line" != "${END}" ]; do PGPASSWORD="$PGPASSWORD$line
+"; done
+PGPASSWORD=\${PGPASSWORD%?}
 export PGPASSWORD
-exec pg_dump "$@"`;
+exec 3<&0
+pg_dump "$@" 3<&- &
+dump=$!
+(cat <&3 >/dev/null; kill -9 $dump) &
+wait $dump`;
 
 const MEMORY_BYTES = 512 * 1024 ** 2;
 const LOCK_WAIT_MS = 10_000;
@@ -93,7 +100,10 @@ export async function openDump(engine: Throwaway, target: PostgresTarget, given:
       `--lock-wait-timeout=${LOCK_WAIT_MS}`,
     ],
   });
-  running.stdin.end(`${ca}${END_OF_CA}\n${target.password}`);
+  running.stdin.write(`${ca}${END}\n${target.password}\n${END}\n`);
+  running.stdout.once("close", () => running.stdin.end());
+  // Whoever reads it gets its error.
+  running.stdout.on("error", () => {});
   const ended = (async () => {
     const { exitCode, stopped, lastLines } = await running.ended;
     if (exitCode === 0) return;

@@ -6,9 +6,10 @@ import type { MigrationItem } from "../database/migration-plan.ts";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
+import { isOurCron } from "../machine/crontab.ts";
 import type { NodeLayout } from "../settings/context.ts";
 import { FORMER_DEFAULTS } from "../settings/former-defaults.ts";
-import { baseDirFlag } from "../settings/layout.ts";
+import { baseDirFlag, CRON_FILES } from "../settings/layout.ts";
 import type { PostgresTarget } from "../settings/postgres-target.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { countOf } from "../units.ts";
@@ -192,6 +193,42 @@ async function refuseOtherMasters(
     why: "The migrations would be reverted for them, too, and their services would fail.",
     remedy: "Stay with this version. A master that is gone: fula-node trust remove.",
   });
+}
+
+/** Since which version there is a cron job. An older program does not know its command. */
+const CRON_SINCE = { drill: "0.5.0", backup: "0.5.0" } as const;
+
+type CronChange = Change & { readonly kind: "remove-cron-entry"; readonly path: string };
+
+/** Removes the cron jobs that the former version does not know: each would fail in the night, where nobody sees it. */
+export function formerCron({ former }: Rollback): StepSpec<readonly string[], CronChange> {
+  const isUnknown = async (host: HostReader, name: keyof typeof CRON_SINCE) =>
+    lt(former, CRON_SINCE[name]) && isOurCron((await host.files.readText(CRON_FILES[name])) ?? "");
+  const find = async (host: HostReader): Promise<readonly string[]> => {
+    const found: string[] = [];
+    for (const name of ["drill", "backup"] as const)
+      if (await isUnknown(host, name)) found.push(CRON_FILES[name]);
+    return found;
+  };
+  return {
+    id: "former-cron",
+    title: `cron jobs that ${former} does not have`,
+    touches: "Removes the cron jobs that the former version does not know.",
+    async probe(host) {
+      const seen = await find(host);
+      const evidence = { [`unknown to ${former}`]: seen.join(", ") || "none" };
+      if (seen.length === 0) return { state: "ours", seen, evidence };
+      return { state: "drifted", seen, drift: seen.map((path) => `${former} can't run ${path}`), evidence };
+    },
+    plan: ({ seen }) =>
+      seen.map((path) => ({ kind: "remove-cron-entry", summary: `remove the cron job ${path}`, path })),
+    apply: ({ path }, host) => host.files.remove(path),
+    async verify(host) {
+      const [left] = await find(host);
+      if (left === undefined) return;
+      throw new OperatorError({ exit: "unhealthy", what: `${left} is still there.`, remedy: "Run again." });
+    },
+  };
 }
 
 type ProgramChange = Change & { readonly kind: "point-current"; readonly target: string };

@@ -85,6 +85,8 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
   });
 
   test("is backed up while everything runs, and nothing of it is stopped", async () => {
+    // A backup has the newest three.
+    for (let taken = 0; taken < 4; taken += 1) expectExit(await fula("snapshot", "take"), 0);
     before = await identityOf(box);
     const running = async (): Promise<string> =>
       (await box.run("docker ps --all --format '{{.ID}} {{.Names}}' | sort")).stdout;
@@ -129,6 +131,37 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     expect((await box.exec("ls -A /root | grep -x -e x -e .x.backup-partial")).stdout).toBe("");
   });
 
+  test("without the identity of the writer, whose disk is not mounted, there is no backup that looks good", async () => {
+    await box.run("mv /opt/fula-writer/ipfs-cluster/identity.json /root/identity.json");
+    const lacking = await fula(
+      "backup",
+      "create",
+      "--to",
+      "/mnt/lacking",
+      "--set-file",
+      `BACKUP_PASSPHRASE=${KEY}`,
+    );
+    await box.run("mv /root/identity.json /opt/fula-writer/ipfs-cluster/identity.json");
+    expectExit(lacking, 24);
+    expect(stderrOf(lacking)).toContain("identity.json is missing");
+    expect((await box.exec("ls -A /mnt/lacking")).stdout).toBe("");
+  });
+
+  test("stopped by a signal, it takes back what it made, and leaves no pg_dump", async () => {
+    const command = `node ${PROGRAM} backup create --to /mnt/stopped --set-file BACKUP_PASSPHRASE=${KEY}`;
+    const stopped = await box.exec(
+      `${command} >/root/stopped.log 2>&1 & pid=$!
+       until [ -e /mnt/stopped/.backup-*.partial ]; do kill -0 $pid || exit 3; sleep 0.02; done
+       docker pause postgres-pinning >/dev/null; kill -INT $pid; wait $pid; code=$?
+       docker unpause postgres-pinning >/dev/null; cat /root/stopped.log; exit $code`,
+    );
+    expect(stopped.exitCode, stopped.stdout).toBe(26);
+    expect(stopped.stdout).toContain("The backup was stopped.");
+    expect(
+      (await box.run("ls -A /mnt/stopped; docker ps -aq --filter label=land.fx.fula-node.backup")).stdout,
+    ).toBe("");
+  });
+
   test("cron backs it up every night once it is told where and for whom, and keeps the newest", async () => {
     const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
     const set = ["BACKUP_DIR=/mnt/nightly", `BACKUP_RECIPIENT=${recipient}`, "BACKUP_KEEP=2"];
@@ -140,6 +173,9 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     expect((await box.run("ls /mnt/nightly | wc -l")).stdout.trim()).toBe("2");
     const status = await fula("status", "--json");
     expect(status.stdout).toMatch(/2 good in \/mnt\/nightly, on this machine's own disk/);
+    // The same directory as the shell completes it.
+    expectExit(await fula("backup", "create", "--to", "/mnt/nightly/"), 0);
+    expect((await box.run("ls /mnt/nightly | wc -l")).stdout.trim()).toBe("2");
     // On another disk from now on; then that disk is not mounted.
     await box.run("mount -t tmpfs tmpfs /mnt/nightly");
     expect((await fula("backup", "create")).stdout).not.toContain("own disk");
@@ -238,6 +274,7 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     expect(rest.stdout).toContain("pin again what the snapshot");
     expect([...(await pinset(box))].toSorted()).toEqual([CID, content].toSorted());
     expect((await box.run("ls -A /opt/fula-master")).stdout).not.toContain("from-backup");
+    expectExit(await fula("snapshot", "list"), 0);
     // The snapshot that cron took meanwhile lacks that pin.
     expectExit(await fula("snapshot", "take"), 0);
     expectExit(await fula("status"), 0);

@@ -78,7 +78,7 @@ describe.skipIf(process.getuid?.() !== 0)("a signal", () => {
     signal("SIGINT");
     expect(exits).toEqual([130]);
     expect(said.stderr).toContain(
-      "Stopped by SIGINT at once. Something of the drill may be left:\nthe next fula-node drill removes it.\n",
+      "Stopped by SIGINT at once. Something that it made may be left:\nthe same command removes it when it runs again.\n",
     );
     signal("SIGTERM");
     expect(exits).toEqual([130, 143]);

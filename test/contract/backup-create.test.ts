@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import {
   chmodSync,
   mkdirSync,
@@ -14,6 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { readArchiveFile } from "../../src/backup/archive-file.ts";
@@ -22,6 +23,8 @@ import { BACKUP_MARK, createBackup, type MadeBackup } from "../../src/backup/cre
 import { decrypt, type Opener } from "../../src/backup/encryption.ts";
 import { DUMP_FILE, requireUnchanged, unpackArchive } from "../../src/backup/unpack.ts";
 import { openNodeFiles } from "../../src/backup/node-files.ts";
+import { isUnpacking, unpackStage } from "../../src/backup/restore-stage.ts";
+import { files } from "../../src/machine/file-writer.ts";
 import { createThrowaway, type Throwaway } from "../../src/dumps/throwaway.ts";
 import { OperatorError } from "../../src/errors.ts";
 import type { SnapshotFile } from "../../src/pinset/snapshot/store.ts";
@@ -35,6 +38,8 @@ const isThere = isEngineThere();
 if (!isThere && process.env["CI"] !== undefined) throw new Error("CI needs a Docker engine for this suite");
 
 const engine = createThrowaway(process.env);
+const CHILD = fileURLToPath(new URL("../support/backup-child.ts", import.meta.url));
+const DUMPING = "SELECT count(*)::text AS n FROM pg_stat_activity WHERE application_name = 'fula-node dump'";
 const AT = new Date("2026-11-27T14:00:00Z");
 
 let base: string;
@@ -129,6 +134,18 @@ describe("what of a master goes into a backup", () => {
     symlinkSync("/dev/null", join(node, "snapshot-ed25519.pem"));
     await expect(open()).rejects.toMatchObject({ exit: "foreign" });
   });
+
+  it("is refused at once where a container has put a link or a pipe among the writer's files", async () => {
+    mkdirSync(join(writer, "kubo/keystore"));
+    symlinkSync("/etc/hostname", join(writer, "kubo/keystore/evil"));
+    await expect(open()).rejects.toMatchObject({
+      exit: "foreign",
+      what: `${join(writer, "kubo/keystore/evil")} is not a file, so it can't be backed up.`,
+    });
+    rmSync(join(writer, "kubo/keystore/evil"));
+    execFileSync("mkfifo", [join(writer, "kubo/swarm.key")]);
+    await expect(open()).rejects.toMatchObject({ exit: "foreign" });
+  });
 });
 
 describe.runIf(isThere)("a backup of a real database", () => {
@@ -153,7 +170,9 @@ describe.runIf(isThere)("a backup of a real database", () => {
     more: {
       directory?: string;
       freeBytes?: number;
-      onReport?: () => void;
+      onReport?: (line: string) => void;
+      stop?: AbortSignal;
+      longestSilenceMs?: number;
       engine?: Throwaway;
       rename?: (name: string) => string;
       onOpen?: () => Promise<unknown>;
@@ -179,7 +198,9 @@ describe.runIf(isThere)("a backup of a real database", () => {
       image: docker("image", "inspect", "--format", "{{.Id}}", source.image),
       container: `fula-backup-dump-${process.pid}`,
       freeBytes: more.freeBytes ?? 1e12,
-      report: () => more.onReport?.(),
+      stop: more.stop ?? new AbortController().signal,
+      longestSilenceMs: more.longestSilenceMs ?? 600_000,
+      report: (line) => more.onReport?.(line),
     });
   };
   afterEach(async () => void (await engine.removeMarked(BACKUP_MARK)));
@@ -277,13 +298,23 @@ describe.runIf(isThere)("a backup of a real database", () => {
     mkdirSync(small);
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=512k", "tmpfs", small]);
     try {
-      const space = () => Promise.resolve({ freeBytes: 1e12 });
+      const plenty = { freeBytes: 1e12, totalBytes: 1e12, freeInodes: 1e6, totalInodes: 1e6 };
+      const space = () => Promise.resolve(plenty);
       const full = unpackArchive(made.path, opener, join(small, "unpacked"), { space, leastBytes: 0 });
       await expect(full).rejects.toMatchObject({
         exit: "unavailable",
         why: "no space is left on the device",
       });
       expect(readdirSync(small)).toEqual([]);
+      // Of a restore, the mark stays: without it, a plain join would make a new master.
+      const opt = join(small, "opt");
+      const restored = unpackStage(made.path, opener, opt, { files: { ...files, space } }, 0);
+      await expect(restored).rejects.toMatchObject({
+        exit: "unavailable",
+        remedy: expect.stringContaining(`Run again with --from-backup ${made.path}`) as string,
+      });
+      expect(readdirSync(opt, { recursive: true })).toEqual([".from-backup.backup-partial"]);
+      expect(await isUnpacking(files, opt)).toBe(true);
     } finally {
       execFileSync("umount", [small]);
     }
@@ -302,7 +333,8 @@ describe.runIf(isThere)("a backup of a real database", () => {
         void (async () => {
           for (;;) {
             const there = docker("ps", "--quiet", "--filter", `label=${BACKUP_MARK}`);
-            if (there !== "") return void docker("kill", there);
+            // Not with `docker`, which waits: the engine kills nothing whose output nobody reads meanwhile.
+            if (there !== "") return void spawn("docker", ["kill", there], { stdio: "ignore" });
             await wait(5);
           }
         })();
@@ -310,6 +342,81 @@ describe.runIf(isThere)("a backup of a real database", () => {
     });
     await expect(dying).rejects.toMatchObject({ exit: "unavailable" });
     expect(readdirSync(target)).toEqual([]);
+  });
+
+  const running = (): string => docker("ps", "--quiet", "--filter", `label=${BACKUP_MARK}`);
+  const untilNone = () => expect.poll(running, { timeout: 15_000, interval: 100 }).toBe("");
+
+  it("is given up if the database hangs, and leaves nothing, neither a file nor a pg_dump", async () => {
+    const said: string[] = [];
+    const hanging = create({
+      longestSilenceMs: 2_000,
+      onReport: (line) => {
+        said.push(line);
+        if (said.length === 1) docker("pause", source.container);
+      },
+    });
+    try {
+      await expect(hanging).rejects.toMatchObject({
+        exit: "unavailable",
+        what: "The database has sent nothing for 2.0 s, so the backup was given up.",
+      });
+      expect(said[1]).toBe("the database sends nothing; the backup is given up once that is 2.0 s");
+      await untilNone();
+    } finally {
+      docker("unpause", source.container);
+    }
+    expect(readdirSync(target)).toEqual([]);
+  });
+
+  it("takes back what it made when it is stopped, even while the database hangs", async () => {
+    const controller = new AbortController();
+    const stopped = create({
+      stop: controller.signal,
+      onReport: () => {
+        docker("pause", source.container);
+        const there = expect.poll(running, { timeout: 15_000, interval: 5 }).not.toBe("");
+        void there.then(() => controller.abort());
+      },
+    });
+    try {
+      await expect(stopped).rejects.toMatchObject({ exit: "interrupted" });
+      await untilNone();
+    } finally {
+      docker("unpause", source.container);
+    }
+    expect(readdirSync(target)).toEqual([]);
+    await expect(create({ stop: AbortSignal.abort() })).rejects.toMatchObject({ exit: "interrupted" });
+  });
+
+  it("leaves no pg_dump with its locks when whoever asked is killed", async () => {
+    const given = {
+      mode: "backup",
+      target: source.target,
+      image: source.image,
+      directory: target,
+      recipient: recipients[0],
+      identity: "",
+    };
+    const child = spawn("npx", ["tsx", CHILD], {
+      detached: true,
+      env: { ...process.env, BACKUP: JSON.stringify(given) },
+      stdio: "ignore",
+    });
+    await expect.poll(running, { timeout: 30_000, interval: 5 }).not.toBe("");
+    const dumping = () => sql(source.target, DUMPING);
+    await expect.poll(dumping, { timeout: 15_000, interval: 5 }).toEqual([{ n: "1" }]);
+    process.kill(-(child.pid ?? 0), "SIGSTOP");
+    expect(await dumping()).toEqual([{ n: "1" }]);
+    // It can't come to its own end.
+    docker("pause", source.container);
+    try {
+      process.kill(-(child.pid ?? 0), "SIGKILL");
+      await untilNone();
+    } finally {
+      docker("unpause", source.container);
+    }
+    await expect.poll(dumping, { timeout: 15_000, interval: 100 }).toEqual([{ n: "0" }]);
   });
 
   it("is refused where a file has the name of its directory", async () => {
@@ -362,7 +469,7 @@ describe.runIf(isThere)("a backup of a real database", () => {
   });
 
   it("removes what a killed run left, and not what another master is writing", async () => {
-    write(join(target, ".backup-berlin-1.partial"), "half");
+    write(join(target, ".backup-m.partial"), "half");
     write(join(target, ".backup-paris-2.partial"), "another one's");
     const made = await create();
     expect(readdirSync(target).toSorted()).toEqual([".backup-paris-2.partial", made.name]);
@@ -407,6 +514,8 @@ describe.runIf(isThere)("a backup of a real database", () => {
       image: docker("image", "inspect", "--format", "{{.Id}}", source.image),
       container: `fula-backup-dump-${process.pid}-limited`,
       freeBytes: 1e12,
+      stop: new AbortController().signal,
+      longestSilenceMs: 600_000,
       report: () => {},
     });
     const thrown = await failing.catch((error: unknown) => error);

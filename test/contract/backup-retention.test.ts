@@ -62,6 +62,15 @@ it("counts one that can't be read as damaged, and the others still get older", a
   expect(days(kept.removed)).toEqual(["01"]);
 });
 
+it("keeps the newest that brings pins back, however many without pins come after it", async () => {
+  let record: readonly RecordedBackup[] = [put(1), { ...put(2), has_pins: true }];
+  for (const day of [3, 4, 5])
+    record = (await keepGood(directory, record, { ...put(day), has_pins: false }, 2)).backups;
+  expect(days(readdirSync(directory))).toEqual(["02", "04", "05"]);
+  record = (await keepGood(directory, record, { ...put(6), has_pins: true }, 2)).backups;
+  expect(days(readdirSync(directory))).toEqual(["05", "06"]);
+});
+
 it("never removes the one that was just made, also after the clock was set back", async () => {
   const record = [10, 11].map(put);
   const kept = await keepGood(directory, record, put(1), 1);

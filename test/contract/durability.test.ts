@@ -109,11 +109,28 @@ test("a backup is synced with all its bytes before it gets its name, and the dir
   expect(syncs.slice(1)).toMatchObject([{ path: root, text: null, names: ["backup-one.age"] }]);
 });
 
+test("a backup gets no name if another run has begun one of the same master in its place", async () => {
+  const draft = await beginArchive(root, "one");
+  await draft.write(Buffer.from("first"));
+  await draft.seal();
+  const other = await beginArchive(root, "one");
+  await other.write(Buffer.from("half"));
+  await expect(draft.publish("backup-one.age")).rejects.toMatchObject({ exit: "unavailable" });
+  expect(await files.list(root)).not.toContain("backup-one.age");
+  await draft.discard();
+  expect(await files.list(root)).toContain(".backup-one.partial");
+  await other.discard();
+  expect(await files.list(root)).not.toContain(".backup-one.partial");
+});
+
 test("the files of a backup are synced with their owner and mode before they get their names, and marked last", async () => {
   await files.writeAtomic(`${root}/stage/base/.env`, "secret", { mode: 0o600 });
   await files.writeAtomic(`${root}/stage/base/state/chain.json`, "{}", { mode: 0o644 });
   await files.chmod(`${root}/stage/base/state`, 0o750);
-  const stage = { directory: `${root}/stage`, manifest: { master: { writer_dir: null } } } as Stage;
+  const stage = {
+    directory: `${root}/stage`,
+    manifest: { master: { writer_dir: null }, snapshots: [] as readonly string[] },
+  } as Stage;
   for (const run of [1, 2]) {
     syncs.splice(0);
     await placeStage(stage, `${root}/node`, { files });

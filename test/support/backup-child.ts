@@ -41,6 +41,8 @@ async function backup(): Promise<number> {
     image,
     container,
     freeBytes: Number.MAX_SAFE_INTEGER,
+    stop: new AbortController().signal,
+    longestSilenceMs: 600_000,
     report: () => {},
   });
   return bytes;

@@ -235,6 +235,13 @@ async function judge(
   const { manifest } = preview;
   refuseNewer(manifest, version);
   refuseOtherPool(manifest, flags.set);
+  const { writer_dir: writerDir } = manifest.master;
+  const same: Readonly<Record<string, string>> = {
+    CLUSTERNAME: manifest.pool,
+    ...(writerDir === null ? {} : { WRITER_DIR: writerDir }),
+  };
+  const inEnvironment = (key: string) => deps.environment[key] || undefined;
+  refuseOtherMaster({ manifest }, (key) => setOf(flags.set, key) ?? inEnvironment(key) ?? same[key]);
   await refuseOtherKind(host, "master");
   await requireDocker(host, "Whether this machine is empty can't be judged.");
   await refuseFilled(host, layout, manifest);
@@ -278,9 +285,14 @@ function refuseNewer({ tool }: BackupManifest, version: string): void {
   });
 }
 
+/** The value that `--set` gives a setting. */
+function setOf(set: readonly string[], key: string): string | undefined {
+  return set.findLast((one) => one.startsWith(`${key}=`))?.slice(key.length + 1);
+}
+
 /** Who names a pool means that one. */
 function refuseOtherPool({ pool }: BackupManifest, set: readonly string[]): void {
-  const named = set.findLast((one) => one.startsWith("CLUSTERNAME="))?.slice("CLUSTERNAME=".length);
+  const named = setOf(set, "CLUSTERNAME");
   if (named === undefined || named === pool) return;
   throw new OperatorError({
     exit: "foreign",

@@ -246,6 +246,23 @@ describe("a restore", () => {
     });
   });
 
+  it.each([
+    ["a flag", { set: ["WRITER_DIR=/data/writer"] }, {}],
+    ["the environment", {}, { WRITER_DIR: "/data/writer" }],
+  ])(
+    "with another directory of the writer in %s is refused before anything is unpacked",
+    async (_in, flags, env) => {
+      const whole = { ...FLAGS, fromBackup: archive, setFile: ["BACKUP_IDENTITY=/root/key.txt"], ...flags };
+      const world = { ...worldOf(host), environment: env };
+      await expect(beginRestore(world, { flags: whole, layout, since: "now" })).rejects.toMatchObject({
+        exit: "settings",
+        what: "WRITER_DIR is /data/writer, and in the backup it is /opt/fula-writer.",
+      });
+      expect(host.writes).toEqual([]);
+      expect(await begin({ dryRun: true, set: ["WRITER_DIR=/opt/fula-writer"] })).not.toBeNull();
+    },
+  );
+
   it("takes the pool by its name", async () => {
     expect(await begin({ dryRun: true, set: ["CLUSTERNAME=my-pool"] })).not.toBeNull();
   });

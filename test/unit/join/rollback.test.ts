@@ -5,6 +5,7 @@ import { openJournal } from "../../../src/engine/journal.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import {
   findFormer,
+  formerCron,
   formerJoin,
   formerProgram,
   formerSchema,
@@ -33,6 +34,8 @@ function arrange(): void {
   for (const file of ["001_schema.sql", "018_deductions.sql", "018_deductions.down.sql"])
     host.files.put(`${LAYOUT.cliDir}/${FORMER}/migrations/${file}`, "");
   host.files.putLink(NOW, LAYOUT.cliCurrent);
+  for (const name of ["fula-backup", "fula-drill", "fula-replication-sweep"])
+    host.files.put(`/etc/cron.d/${name}`, "# fula-node cron sha256=0\n");
   host.migrations.files = [1, 18, 35, 36].map((version) => ({ version, name: `m${version}` }));
   for (const { version } of host.migrations.files) host.migrations.applied.add(version);
   for (const name of ["fula-pinning-api", "fula-pinning-webui"]) host.docker.putContainer(name);
@@ -65,7 +68,7 @@ function rollBack(given: Partial<Rollback> = {}, dryRun = false) {
   const rollback = rollbackOf(given);
   const journal = { files: host.files, path: LAYOUT.journal, attempt: "1", version: NOW };
   return run({
-    steps: [formerSchema(rollback), formerProgram(rollback), formerJoin(rollback)],
+    steps: [formerSchema(rollback), formerCron(rollback), formerProgram(rollback), formerJoin(rollback)],
     host,
     listen: () => {},
     ask: null,
@@ -86,6 +89,8 @@ describe("a rollback", () => {
       "stop fula-pinning-api",
       "stop fula-pinning-webui",
       "revert 2 migrations that 0.4.0 does not know",
+      "remove the cron job /etc/cron.d/fula-drill",
+      "remove the cron job /etc/cron.d/fula-backup",
       `point the link ${LAYOUT.cliCurrent} to 0.4.0`,
       "run join-as-master of 0.4.0: it makes its services again",
     ]);
@@ -95,6 +100,8 @@ describe("a rollback", () => {
       "docker.stop fula-pinning-api",
       "docker.stop fula-pinning-webui",
       "migrations.down 36, 35",
+      "files.remove /etc/cron.d/fula-drill",
+      "files.remove /etc/cron.d/fula-backup",
       expect.stringContaining("link"),
       `system.runCommand ${JOIN} --yes`,
     ]);
@@ -138,6 +145,35 @@ describe("a rollback", () => {
         expect([...host.migrations.applied]).toEqual([1, 18]);
         expect((await rollBack()).changes).toEqual([]);
       }
+  });
+
+  it("leaves a cron job that is somebody else's, and one that the former version has", async () => {
+    host.files.put("/etc/cron.d/fula-backup", "0 3 * * * root /root/mine.sh\n");
+    await rollBack();
+    expect(await host.files.readText("/etc/cron.d/fula-backup")).toContain("mine.sh");
+    expect(await host.files.readText("/etc/cron.d/fula-replication-sweep")).not.toBeNull();
+    arrange();
+    host.files.put(`${LAYOUT.cliDir}/0.5.1/bin/fula-node.js`, "0.5.1");
+    host.files.putLink("0.5.1", LAYOUT.cliCurrent);
+    const later = { former: "0.5.0", version: "0.5.1", database: null };
+    const { plan } = await run({
+      steps: [formerCron(rollbackOf(later))],
+      host,
+      listen: () => {},
+      ask: null,
+      dryRun: true,
+      yes: true,
+      adopted: new Set(),
+      consents: new Set(),
+      journal: openJournal({
+        files: host.files,
+        path: LAYOUT.journal,
+        attempt: "1",
+        version: NOW,
+        now: () => host.clock.now(),
+      }),
+    });
+    expect(plan.flatMap(({ changes }) => changes)).toEqual([]);
   });
 
   it("touches no database on a storage node, whose join it runs with its directory", async () => {

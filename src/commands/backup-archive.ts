@@ -1,0 +1,75 @@
+import { basename, isAbsolute } from "node:path";
+import gt from "semver/functions/gt.js";
+import valid from "semver/functions/valid.js";
+import type { BackupManifest } from "../backup/backup-manifest.ts";
+import { requireUnchanged, unpackArchive, verifyArchive } from "../backup/unpack.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
+import { requireRoot } from "../join/base-dir.ts";
+import { readOpener } from "../join/from-backup/backup-key.ts";
+import { age, countOf, decimalBytes } from "../units.ts";
+import type { World } from "../world.ts";
+
+/** The flags of `backup verify`. */
+export interface BackupVerifyFlags {
+  readonly setFile: readonly string[];
+}
+
+/** The flags of `backup unpack`. */
+export interface BackupUnpackFlags extends BackupVerifyFlags {
+  readonly to: string;
+}
+
+/** `backup verify FILE`: reads every byte of an archive and compares it with its list. Writes nothing. */
+export async function backupVerify(file: string, flags: BackupVerifyFlags, world: World): Promise<VerbExit> {
+  const opener = await readOpener(flags.setFile, world);
+  const path = file;
+  const read = await verifyArchive(path, opener);
+  const { version } = world;
+  const maker = read.manifest.tool.version;
+  const isNewer = valid(maker) !== null && valid(version) !== null && gt(maker, version);
+  world.reporter.result({
+    data: { verb: "backup verify", verdict: "verified", file: path, ...read },
+    lines: [
+      `Verified: ${basename(path)}`,
+      `  ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)} unpacked`,
+      ...linesOf(read.manifest, world.host.clock.now()),
+      ...(isNewer ? [`  To restore it, use that version: npx fula-node@${maker}. This is ${version}.`] : []),
+    ],
+  });
+  return "ok";
+}
+
+/** `backup unpack FILE --to DIR`: puts what is in an archive into a new directory, after all of it was read. */
+export async function backupUnpack(file: string, flags: BackupUnpackFlags, world: World): Promise<VerbExit> {
+  requireRoot(world.host, "what it unpacks is secret, and belongs to several users");
+  if (!isAbsolute(flags.to))
+    throw new OperatorError({
+      exit: "usage",
+      what: `--to is ${JSON.stringify(flags.to)}; it must be an absolute path of a new directory.`,
+      remedy: "For example: --to /root/unpacked",
+    });
+  const opener = await readOpener(flags.setFile, world);
+  const leastBytes = await requireUnchanged(file, opener);
+  const space = (path: string) => world.host.files.space(path);
+  const read = await unpackArchive(file, opener, flags.to, { space, leastBytes });
+  world.reporter.result({
+    data: { verb: "backup unpack", file, directory: flags.to, ...read },
+    lines: [
+      `Done: ${flags.to}: ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)}.`,
+      ...linesOf(read.manifest, world.host.clock.now()),
+      "  It has every secret of that master: remove it when you no longer need it.",
+    ],
+  });
+  return "ok";
+}
+
+function linesOf(manifest: BackupManifest, now: Date): readonly string[] {
+  const { master, pool, created_at: at, database, peers, snapshots, tool } = manifest;
+  return [
+    `  of the master ${master.name} in the pool ${pool}, made ${age(now.getTime() - Date.parse(at))} ago by ${tool.version}`,
+    `  database: ${database.name}, Postgres ${database.server_version}, schema ${database.migration === null ? "none" : String(database.migration).padStart(3, "0")}`,
+    `  ipfs-cluster: ${peers.cluster ?? "not in it"}`,
+    `  kubo: ${peers.kubo ?? "not in it"}`,
+    `  snapshots: ${snapshots.length === 0 ? "none" : snapshots.join(", ")}`,
+  ];
+}
