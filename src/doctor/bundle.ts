@@ -46,8 +46,15 @@ export async function* bundleEntries(
   ];
   for (const [name, read] of parts) {
     const text = await orWhy(read);
-    if (text !== null) yield { name, text: redact(text.slice(-MAX_TEXT)) };
+    if (text !== null) yield { name, text: lastLines(redact(text)) };
   }
+}
+
+/** The end of a text that is too long, from the beginning of a line. It must be redacted: a cut secret is not recognised. */
+function lastLines(text: string): string {
+  if (text.length <= MAX_TEXT) return text;
+  const end = text.slice(-MAX_TEXT);
+  return end.slice(end.indexOf("\n") + 1);
 }
 
 async function orWhy(read: () => Promise<string | null>): Promise<string | null> {

@@ -64,13 +64,26 @@ export class LineBlocks {
   }
 }
 
-/** A longer line of a log is cut into several: one line must not fill the memory. */
+/**
+ * A longer line of a log is left out: one line must not fill the memory, and a part of it could begin or end inside of a secret,
+ * which nothing recognises then.
+ */
 const MAX_LOG_LINE_BYTES = 1024 * 1024;
+const LEFT_OUT = `[left out: a line of more than ${MAX_LOG_LINE_BYTES / 1024 / 1024} MiB]`;
+/** The time at the beginning of a line, which is also shown of one that is left out. */
+const LEADING_TIME = /^\d{4}-\d\d-\d\dT[\d:.]{8,18}Z /;
+const MAX_TIME_BYTES = 32;
 
 /** Cuts bytes into lines. What is left of a line is kept for the next bytes, as far as the limit. */
 export class LineSplitter {
   #kept: Buffer[] = [];
   #keptBytes = 0;
+  #isLeftOut = false;
+
+  /** True after bytes that did not end with a newline. */
+  get hasHalfLine(): boolean {
+    return this.#keptBytes > 0;
+  }
 
   /** The lines that end in these bytes, without their newline. The bytes may be used again afterwards. */
   *add(bytes: Buffer): Generator<string> {
@@ -81,7 +94,6 @@ export class LineSplitter {
       start = at + 1;
     }
     this.#keep(bytes.subarray(start));
-    if (this.#keptBytes > MAX_LOG_LINE_BYTES) yield this.#take();
   }
 
   /** What has no newline behind it. */
@@ -90,15 +102,20 @@ export class LineSplitter {
   }
 
   #keep(bytes: Buffer): void {
-    if (bytes.length === 0) return;
+    if (bytes.length === 0 || this.#isLeftOut) return;
     this.#kept.push(Buffer.from(bytes));
     this.#keptBytes += bytes.length;
+    if (this.#keptBytes <= MAX_LOG_LINE_BYTES) return;
+    const start = Buffer.concat(this.#kept).toString("latin1", 0, MAX_TIME_BYTES);
+    this.#kept = [Buffer.from(`${LEADING_TIME.exec(start)?.[0] ?? ""}${LEFT_OUT}`)];
+    this.#isLeftOut = true;
   }
 
   #take(): string {
     const text = Buffer.concat(this.#kept).toString("utf8");
     this.#kept = [];
     this.#keptBytes = 0;
+    this.#isLeftOut = false;
     return text.endsWith("\r") ? text.slice(0, -1) : text;
   }
 }

@@ -8,6 +8,7 @@ import type { LogOptions } from "../engine.ts";
 /** A stream of the engine's has no deadline between two lines: a quiet container is no fault. */
 const NO_IDLE_LIMIT = 0;
 const HEADER_BYTES = 8;
+const SPACE = 0x20;
 
 /**
  * Opens the log of a container as a stream of lines, each with the engine's time before it. Both streams of the container are
@@ -86,21 +87,32 @@ async function* readAnswer(
   }
 }
 
-async function* splitPlain(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
+/**
+ * The lines of a terminal, which come without frames. The engine stores a long line in parts, and puts the time of the line before
+ * each: in the middle of a line, that would cut a secret in two.
+ */
+export async function* splitPlain(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
   const splitter = new LineSplitter();
-  for await (const chunk of chunks) yield* splitter.add(chunk);
-  yield* splitter.rest();
+  for await (const chunk of chunks) for (const line of splitter.add(chunk)) yield withOneTime(line);
+  for (const line of splitter.rest()) yield withOneTime(line);
+}
+
+function withOneTime(line: string): string {
+  const time = /^\d{4}-\d\d-\d\dT\S{9,40} /.exec(line)?.[0];
+  return time === undefined ? line : time + line.slice(time.length).replaceAll(time, "");
 }
 
 /**
  * Unpacks frames: a byte that names the stream, three of zero, four of the size (Engine API, ContainerAttach). A frame may come
- * in several chunks, and each stream has its own half line.
+ * in several chunks, and each stream has its own half line. A line of more than 16 KiB comes in several frames, each with the
+ * time before its part (moby, daemon/logger/copier.go): the time of a later part is dropped.
  */
 export async function* splitFramed(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
   const splitters = new Map<number, LineSplitter>();
+  let splitter = new LineSplitter();
   let header: Buffer = Buffer.alloc(0);
   let leftBytes = 0;
-  let stream = 1;
+  let isInTime = false;
   for await (const chunk of chunks) {
     for (let at = 0; at < chunk.length;) {
       if (leftBytes === 0) {
@@ -108,18 +120,22 @@ export async function* splitFramed(chunks: AsyncIterable<Buffer>): AsyncGenerato
         header = Buffer.concat([header, part]);
         at += part.length;
         if (header.length < HEADER_BYTES) continue;
-        stream = header[0] ?? 1;
+        const stream = header[0] ?? 1;
+        splitter = splitters.get(stream) ?? new LineSplitter();
+        splitters.set(stream, splitter);
         leftBytes = header.readUInt32BE(4);
         header = Buffer.alloc(0);
+        isInTime = splitter.hasHalfLine;
         continue;
       }
       const part = chunk.subarray(at, at + leftBytes);
       at += part.length;
       leftBytes -= part.length;
-      const splitter = splitters.get(stream) ?? new LineSplitter();
-      splitters.set(stream, splitter);
-      yield* splitter.add(part);
+      const space = isInTime ? part.indexOf(SPACE) : -1;
+      if (isInTime && space === -1) continue;
+      isInTime = false;
+      yield* splitter.add(part.subarray(space + 1));
     }
   }
-  for (const splitter of splitters.values()) yield* splitter.rest();
+  for (const one of splitters.values()) yield* one.rest();
 }

@@ -117,6 +117,25 @@ it("has none of the secrets of the node and no e-mail address, in no form", asyn
   expect(kubo).toContain("said");
 });
 
+it("has the end of a text that is too long, from the beginning of a line, and no half of a secret", async () => {
+  const host = bench.master();
+  const [secret = ""] = secretsOf(host);
+  const fill = "fill\n".repeat((4 * 1024 ** 2) / 5);
+  // The last 4 MiB begin in the middle of the secret.
+  const end = fill.slice(Math.ceil(secret.length / 2 / 5) * 5);
+  host.files.put(LAYOUT.knownNodes, `first ${secret}\n${end}`);
+  const path = join(base, "a.tar.gz");
+  await bench.doctorOn(host, { bundle: path });
+  const text = (await unpack(path)).get("fula-node-doctor/state/known-nodes.json") ?? "";
+  expect(text.split("\n", 2)).toEqual(["first [redacted]", "fill"]);
+  host.files.put(LAYOUT.knownNodes, `first ${secret}\n${"longer fill\n".repeat(400_000)}`);
+  const other = join(base, "b.tar.gz");
+  await bench.doctorOn(host, { bundle: other });
+  const cut = (await unpack(other)).get("fula-node-doctor/state/known-nodes.json") ?? "";
+  expect(cut.split("\n", 1)).toEqual(["longer fill"]);
+  expect(cut.length).toBeGreaterThan(4 * 1024 ** 2 - 20);
+});
+
 it("tells which settings are set, and the values of those that are no secret", async () => {
   const path = join(base, "a.tar.gz");
   await bench.doctorOn(bench.master(), { bundle: path });

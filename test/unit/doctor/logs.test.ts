@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, test } from "vitest";
 import { logs, parseSince } from "../../../src/commands/logs.ts";
-import { splitFramed } from "../../../src/docker/stream/container-log.ts";
+import { splitFramed, splitPlain } from "../../../src/docker/stream/container-log.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { openLogFile } from "../../../src/logs/log-file.ts";
 import {
@@ -15,6 +15,7 @@ import {
   timeLines,
 } from "../../../src/logs/log-line.ts";
 import { readLogs } from "../../../src/logs/read-logs.ts";
+import { createRedactor } from "../../../src/logs/redact.ts";
 import { chooseSources, sourcesOf } from "../../../src/logs/sources.ts";
 import { masterLayout, NAMES } from "../../../src/settings/layout.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
@@ -50,6 +51,8 @@ afterEach(() => rmSync(base, { recursive: true, force: true }));
 async function* of<T>(...items: readonly T[]): AsyncGenerator<T> {
   yield* items;
 }
+const SECRET = "Zk3vQ8s0canaryW7pLm2xT9dRb4nYc6hJq1u";
+const redact = createRedactor([SECRET]);
 const all = async <T>(items: AsyncIterable<T>): Promise<readonly T[]> => {
   const found: T[] = [];
   for await (const item of items) found.push(item);
@@ -146,13 +149,39 @@ describe("the engine's frames", () => {
     header.writeUInt32BE(Buffer.byteLength(text), 4);
     return Buffer.concat([header, Buffer.from(text)]);
   };
-  const whole = Buffer.concat([frame(1, "one\nhal"), frame(2, "err\n"), frame(1, "f\n"), frame(1, "énd")]);
-
-  it.each([1, 3, 7, 1000])("come apart in the same way in chunks of %i bytes", async (size) => {
-    const chunks = Array.from({ length: Math.ceil(whole.length / size) }, (_, index) =>
+  const cut = (whole: Buffer, size: number) =>
+    Array.from({ length: Math.ceil(whole.length / size) }, (_, index) =>
       whole.subarray(index * size, (index + 1) * size),
     );
-    expect(await all(splitFramed(of(...chunks)))).toEqual(["one", "err", "half", "énd"]);
+  const AT = "2026-01-01T00:00:00.123456789Z";
+  const LATER = "2026-01-01T00:00:01.000000000Z";
+  const whole = Buffer.concat([
+    frame(1, `${AT} one\n`),
+    frame(1, `${AT} a h`),
+    frame(2, `${AT} err\n`),
+    frame(1, `${AT} al`),
+    frame(1, `${AT} f\n`),
+    frame(1, `${LATER} énd`),
+  ]);
+
+  it.each([1, 3, 7, 1000])("come apart in the same way in chunks of %i bytes", async (size) => {
+    const lines = [`${AT} one`, `${AT} err`, `${AT} a half`, `${LATER} énd`];
+    expect(await all(splitFramed(of(...cut(whole, size))))).toEqual(lines);
+  });
+
+  it("of a terminal are none, and a long line has its time once", async () => {
+    const text = `${AT} one\r\n${AT} a h${AT} al${AT} f\r\n${LATER} end`;
+    const lines = await all(splitPlain(of(...cut(Buffer.from(text), 50))));
+    expect(lines).toEqual([`${AT} one`, `${AT} a half`, `${LATER} end`]);
+  });
+
+  it("cut a long line into parts, but no secret in it", async () => {
+    const line = `${"x".repeat(16_384 - 18)} ${SECRET} rest`;
+    const parts = [line.slice(0, 16_384), `${line.slice(16_384)}\n`];
+    const framed = Buffer.concat(parts.map((part) => frame(1, `${AT} ${part}`)));
+    const terminal = Buffer.from(parts.map((part) => `${AT} ${part}`).join(""));
+    for (const lines of [splitFramed(of(framed)), splitPlain(of(terminal))])
+      expect((await all(lines)).map((one) => redact(one).slice(-16))).toEqual([" [redacted] rest"]);
   });
 });
 
@@ -174,6 +203,17 @@ describe("a log file", () => {
     writeFileSync(path(), "new");
     expect(await linesOf({ tail: 2, rotated: 5 })).toEqual(["old 2", "new"]);
     expect(await linesOf({ tail: 2, rotated: 0 })).toEqual(["new"]);
+  });
+
+  it("has no line that is too long to be kept, and no part of it", async () => {
+    const time = "2026-01-01T00:00:00Z ";
+    // The secret stands where the first 17 chunks of 64 KiB end.
+    const long = `${time}${"y".repeat(17 * 65_536 - time.length - 18)}${SECRET}`;
+    writeFileSync(path(), `one\n${long}\ntwo\n${"z".repeat(5 * 1024 ** 2)}`);
+    const leftOut = "[left out: a line of more than 1 MiB]";
+    expect(await linesOf({ rotated: 0 })).toEqual(["one", `${time}${leftOut}`, "two", leftOut]);
+    writeFileSync(path(), `${"y".repeat(1024 ** 2)}\n`);
+    expect((await linesOf({ rotated: 0 }))?.map(({ length }) => length)).toEqual([1024 ** 2]);
   });
 
   it("is followed through a rotation and a file that did not exist", async () => {
