@@ -139,6 +139,44 @@ async function openContainer(
   };
 }
 
+/** A line this much earlier than another before it was written after the clock of the machine was set back. */
+const CLOCK_SET_BACK_MS = 1_000;
+
+/**
+ * The lines that the engine sends again when a followed log is opened again: those from the last millisecond on. Times alone do
+ * not say which: stdout and stderr get theirs apart, so two lines can have the same time, or come in the other order.
+ */
+class ShownLines {
+  #lastMs: number | null = null;
+  /** How often each line was shown. */
+  readonly #counts = new Map<string, number>();
+
+  /** From when on the log is to be opened again; null before the first line. */
+  get since(): Date | null {
+    return this.#lastMs === null ? null : new Date(this.#lastMs);
+  }
+
+  add(raw: string): void {
+    const atMs = Math.floor(parseTime(raw) ?? this.#lastMs ?? Number.NaN);
+    if (Number.isNaN(atMs)) return;
+    if (this.#lastMs === null || atMs > this.#lastMs || atMs < this.#lastMs - CLOCK_SET_BACK_MS) {
+      this.#lastMs = atMs;
+      this.#counts.clear();
+    }
+    this.#counts.set(raw, (this.#counts.get(raw) ?? 0) + 1);
+  }
+
+  /** Returns a test that is true for each line shown so far as often as it was shown. */
+  filterRepeated(): (raw: string) => boolean {
+    const left = new Map(this.#counts);
+    return (raw) => {
+      const count = left.get(raw) ?? 0;
+      if (count > 0) left.set(raw, count - 1);
+      return count > 0;
+    };
+  }
+}
+
 /** How often it is looked whether a container runs again. */
 const LOOK_MS = 1_000;
 
@@ -148,20 +186,14 @@ async function* followContainer(
   { docker, clock }: LogDeps["host"],
   { since, signal }: { readonly since: Date; readonly signal: AbortSignal },
 ): AsyncGenerator<string> {
-  let last = "";
+  const shown = new ShownLines();
   while (!signal.aborted) {
-    const from = parseTime(last);
+    const isRepeated = shown.filterRepeated();
     try {
-      const more = await docker.openLog(container, {
-        since: from === null ? since : new Date(Math.floor(from)),
-        follow: true,
-        signal,
-      });
-      // Of the same millisecond, some lines were shown before the stream ended. The engine's times have one length.
+      const more = await docker.openLog(container, { since: shown.since ?? since, follow: true, signal });
       for await (const raw of more ?? []) {
-        const at = raw.slice(0, raw.indexOf(" "));
-        if (at <= last) continue;
-        last = at;
+        if (isRepeated(raw)) continue;
+        shown.add(raw);
         yield raw;
       }
     } catch (thrown) {

@@ -314,6 +314,55 @@ describe("the logs of a node", () => {
     expect(lines).toEqual(["kubo one", "kubo two", "kubo three"]);
   });
 
+  it("have each line of a followed container once, also those with the same time or in the other order", async () => {
+    const host = await box();
+    const controller = new AbortController();
+    const at = (tenthsMs: number, text: string) =>
+      `2026-01-01T00:00:01.0${String(tenthsMs).padStart(3, "0")}00000Z ${text}`;
+    const first = [at(10, "stderr"), at(9, "stdout"), at(25, "a"), at(25, "b"), at(25, "a"), at(24, "late")];
+    // The engine sends again what it has since the last millisecond, and what stands after that.
+    const again = first.slice(2);
+    const streams = [
+      first,
+      [...again, at(25, "a"), at(25, "c")],
+      [...again, at(25, "a"), at(25, "c"), at(30, "d")],
+    ];
+    const asked: unknown[] = [];
+    host.docker.openLog = async (_name, { follow, since }) => {
+      if (!follow) return of<string>();
+      asked.push(since?.toISOString().slice(17));
+      const lines = streams.shift();
+      if (lines === undefined) controller.abort();
+      return of(...(lines ?? []));
+    };
+    const { lines } = await read(host, ["kubo"], { follow: true, signal: controller.signal });
+    expect(lines).toEqual(
+      ["stderr", "stdout", "a", "b", "a", "late", "a", "c", "d"].map((one) => `kubo ${one}`),
+    );
+    expect(asked.slice(1)).toEqual(["01.002Z", "01.002Z", "01.003Z"]);
+  });
+
+  it("are followed when the clock was set back, and no line of then is kept", async () => {
+    const host = await box();
+    const controller = new AbortController();
+    const at = (hour: number, text: string) => `2026-01-01T0${hour}:00:00.000000000Z ${text}`;
+    const streams = [
+      [at(3, "before"), at(1, "after")],
+      [at(1, "after"), at(2, "later")],
+    ];
+    const asked: unknown[] = [];
+    host.docker.openLog = async (_name, { follow, since }) => {
+      if (!follow) return of<string>();
+      asked.push(since?.toISOString().slice(11, 16));
+      const lines = streams.shift();
+      if (lines === undefined) controller.abort();
+      return of(...(lines ?? []));
+    };
+    const { lines } = await read(host, ["kubo"], { follow: true, signal: controller.signal });
+    expect(lines).toEqual(["kubo before", "kubo after", "kubo later"]);
+    expect(asked.slice(1)).toEqual(["01:00", "02:00"]);
+  });
+
   it("are those of files while Docker does not run, and it is said what is missing", async () => {
     const host = await box();
     host.stopEngine();
