@@ -1,4 +1,5 @@
 import { setMaxListeners } from "node:events";
+import { Readable } from "node:stream";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import type { OpenLogFile, openLogFile } from "./log-file.ts";
@@ -44,7 +45,11 @@ export async function* readLogs(
     readable.map(async (source) => {
       try {
         const one = await openSource(source, { host, openLogFile: openFile }, { ...query, until });
-        if (query.areNamed && one?.isThere !== true) missing(source.name, `there is no ${placeOf(source)}`);
+        if (query.areNamed && one?.isThere !== true)
+          missing(
+            source.name,
+            `there is no ${placeOf(source)}${follow && one !== null ? ": waiting for it" : ""}`,
+          );
         return one;
       } catch (thrown) {
         missing(source.name, whyOf(thrown));
@@ -118,7 +123,7 @@ async function openSource(
 async function openContainer(
   { name, container }: LogSource & { readonly kind: "container" },
   { host }: LogDeps,
-  { since, lines, signal, until }: LogQuery & { readonly until: Date },
+  { since, lines, follow, signal, until }: LogQuery & { readonly until: Date },
 ): Promise<OpenSource | null> {
   const timed = (raw: AsyncIterable<string>) =>
     timeLines(name, raw, { read: readContainerLine, otherwiseMs: until.getTime() });
@@ -129,12 +134,12 @@ async function openContainer(
     ...(since === null ? {} : { since }),
     ...(lines === null ? {} : { tail: lines }),
   });
-  if (history === null) return null;
-  const follow = () => followContainer(container, host, { since: until, signal });
+  // One that is followed may still be created.
+  if (history === null && !follow) return null;
   return {
-    isThere: true,
-    history: timed(history),
-    follow: () => timed(follow()),
+    isThere: history !== null,
+    history: timed(history ?? Readable.from([])),
+    follow: () => timed(followContainer(container, host, { since: until, signal })),
     close: () => Promise.resolve(),
   };
 }
@@ -180,7 +185,7 @@ class ShownLines {
 /** How often it is looked whether a container runs again. */
 const LOOK_MS = 1_000;
 
-/** Goes on when the container stops and starts again, is created again, or the engine was restarted: until the signal. */
+/** Goes on when the container is created, stops and starts again, or the engine was restarted: until the signal. */
 async function* followContainer(
   container: string,
   { docker, clock }: LogDeps["host"],

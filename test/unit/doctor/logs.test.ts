@@ -363,6 +363,24 @@ describe("the logs of a node", () => {
     expect(asked.slice(1)).toEqual(["01:00", "02:00"]);
   });
 
+  it("are followed when their container is created later, and it is said that they wait", async () => {
+    const host = await box();
+    const controller = new AbortController();
+    const kubo = host.docker.boxes.get(NAMES.kubo);
+    const streams = [null, [`2026-01-01T00:00:01.000000000Z hello`]];
+    host.docker.openLog = async (_name, { follow }) => {
+      if (!follow) return null;
+      const lines = streams.shift();
+      if (lines === undefined) controller.abort();
+      if (kubo !== undefined) host.docker.boxes.set(NAMES.gateway, { ...kubo, name: NAMES.gateway });
+      return lines === null ? null : of(...(lines ?? []));
+    };
+    expect(await read(host, ["gateway"], { follow: true, signal: controller.signal })).toEqual({
+      lines: ["gateway hello"],
+      told: [`gateway: there is no container ${NAMES.gateway}: waiting for it`],
+    });
+  });
+
   it("are those of files while Docker does not run, and it is said what is missing", async () => {
     const host = await box();
     host.stopEngine();
