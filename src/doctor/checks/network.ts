@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import type { Listener } from "../../machine/processes.ts";
 import { isLoopback } from "../../machine/proxy.ts";
 import { multiaddrToUrl } from "../../settings/address.ts";
 import { WRITER_PORTS } from "../../settings/conflicts.ts";
@@ -58,12 +59,32 @@ export const openPorts: DoctorCheck = {
           evidence: {
             [String(port)]: `${process} listens on ${open.map(({ address }) => address).join(" and ")}`,
           },
-          remedy: `make it listen on 127.0.0.1 only; until then: iptables -I INPUT -p tcp --dport ${port} ! -i lo -j DROP`,
+          remedy: `make it listen on 127.0.0.1 only, and until then drop what comes in; ${dropCommands(port, open)}`,
         },
       ];
     });
   },
 };
+
+/** The processes that listen for a port that Docker publishes. */
+const PUBLISHERS: ReadonlySet<string | null> = new Set(["docker-proxy", "dockerd"]);
+
+/**
+ * What closes a port for other machines. Packets for a port that Docker publishes do not pass the chain INPUT. With IPv6 they do if
+ * Docker's proxy takes them: the table raw comes before both ways. A process on `::` listens on IPv4, too.
+ */
+function dropCommands(port: number, open: readonly Listener[]): string {
+  const isPublished = open.some(({ process }) => PUBLISHERS.has(process));
+  const [ipv4, ipv6] = isPublished
+    ? [`DOCKER-USER -m conntrack --ctorigdstport ${port}`, `PREROUTING -t raw -p tcp --dport ${port} ! -i lo`]
+    : [`INPUT -p tcp --dport ${port} ! -i lo`, `INPUT -p tcp --dport ${port} ! -i lo`];
+  return [
+    ...(open.some(({ address }) => isIP(address) === 4 || address === "::")
+      ? [`iptables -I ${ipv4} -j DROP`]
+      : []),
+    ...(open.some(({ address }) => isIP(address) === 6) ? [`ip6tables -I ${ipv6} -j DROP`] : []),
+  ].join("; ");
+}
 
 const UFW = {
   conf: "/etc/ufw/ufw.conf",
@@ -210,9 +231,6 @@ export const ipv6: DoctorCheck = {
     ];
   },
 };
-
-/** The processes that listen for a port that Docker publishes. */
-const PUBLISHERS: ReadonlySet<string | null> = new Set(["docker-proxy", "dockerd"]);
 
 /** Ports that Docker publishes on every address although ufw is switched on: Docker's own rules come before those of ufw. */
 export const publishedPorts: DoctorCheck = {
