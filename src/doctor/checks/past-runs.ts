@@ -1,3 +1,4 @@
+import type { HostReader } from "../../host.ts";
 import { LOCK_DIRECTORY } from "../../machine/lock.ts";
 import { age } from "../../units.ts";
 import type { DoctorCheck } from "../doctor-check.ts";
@@ -17,7 +18,7 @@ export const interruptedRun: DoctorCheck = {
     if (line?.["phase"] !== "intent") return [];
     const [at, attempt, step] = ["at", "attempt", "step"].map((key) => textOf(line[key]));
     const pid = /-(\d+)$/.exec(attempt ?? "")?.[1];
-    const goesOn = pid !== undefined && (await host.files.stat(`/proc/${pid}`)) !== null;
+    const goesOn = pid !== undefined && (await isStillRunning(host, pid, at));
     const evidence = { [layout.journal]: `${at}: the change of the step ${step} was begun and not ended` };
     return goesOn
       ? [
@@ -38,6 +39,20 @@ export const interruptedRun: DoctorCheck = {
         ];
   },
 };
+
+/** True while the run that wrote this then goes on. After a boot, another process soon has its id, perhaps one of fula-node. */
+async function isStillRunning(
+  { files, clock }: Pick<HostReader, "files" | "clock">,
+  pid: string,
+  then = "",
+): Promise<boolean> {
+  const [command, uptime] = await Promise.all(
+    [`/proc/${pid}/cmdline`, "/proc/uptime"].map((path) => files.readText(path)),
+  );
+  if (command?.includes("fula-node") !== true) return false;
+  const bootedMs = clock.now().getTime() - Number.parseFloat(uptime ?? "") * 1000;
+  return !(Date.parse(then) < bootedMs);
+}
 
 function textOf(value: unknown): string {
   return typeof value === "string" ? value : "not known";
@@ -77,7 +92,7 @@ export const heldLocks: DoctorCheck = {
         const pid = Number(holder["pid"]);
         const heldMs = nowMs - Date.parse(since ?? "");
         // The kernel frees the lock of a process that has ended: its file says nothing then.
-        const runs = Number.isSafeInteger(pid) && (await host.files.stat(`/proc/${pid}`)) !== null;
+        const runs = Number.isSafeInteger(pid) && (await isStillRunning(host, String(pid), since));
         if (!runs || !(heldMs > LONG_RUN_MS)) return [];
         return [
           {

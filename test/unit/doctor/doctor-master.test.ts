@@ -130,8 +130,14 @@ const ufw = (host: FakeStorage, rules: string) => {
 };
 const tuple = (ports: string, protocol = "tcp") =>
   `### tuple ### allow ${protocol} ${ports} 0.0.0.0/0 any 0.0.0.0/0 in\n`;
-const intent = (attempt: string) =>
-  `${JSON.stringify({ at: "2026-01-01T00:00:00.000Z", attempt, version: "1", step: "services", phase: "intent", change: {} })}\n`;
+const intent = (attempt: string, at = "2026-01-01T00:00:00.000Z") =>
+  `${JSON.stringify({ at, attempt, version: "1", step: "services", phase: "intent", change: {} })}\n`;
+/** What runs under a process id, on a machine that started so many hours ago. */
+const running = (host: FakeStorage, pid: number, [program, upHours]: readonly [string, number]) => {
+  host.files.put(`/proc/${pid}/cmdline`, `/usr/bin/node\0${program}\0join-as-master\0`);
+  host.files.put("/proc/uptime", `${upHours * 3600}.50 1.00\n`);
+};
+const OURS = "/opt/fula-master/cli/current/bin/fula-node.js";
 const lock = (host: FakeStorage, hours: number) => {
   const since = new Date(host.clock.now().getTime() - hours * 3_600_000).toISOString();
   const holder = `${JSON.stringify({ pid: 77, verb: "join-as-master", since, name: "/opt/fula-master" })}\n`;
@@ -248,9 +254,24 @@ const FAULTS: readonly (readonly [
   ],
   [
     "a run that goes on",
-    (h) => (h.files.put(LAYOUT.journal, intent("x-99")), h.files.put("/proc/99/stat", "")),
+    (h) => (h.files.put(LAYOUT.journal, intent("x-99")), running(h, 99, [OURS, 1000])),
     "interrupted-run",
     /^note: a run goes on now \(process 99\)/,
+  ],
+  [
+    "a run that was killed, and another program with its process id",
+    (h) => (h.files.put(LAYOUT.journal, intent("x-99")), running(h, 99, ["/srv/other.js", 1000])),
+    "interrupted-run",
+    /^warning: the last run was ended/,
+  ],
+  [
+    "a run that a loss of power ended, and one of now with its process id",
+    (h) => (
+      h.files.put(LAYOUT.journal, intent("x-99", "2025-12-31T00:00:00.000Z")),
+      running(h, 99, [OURS, 2])
+    ),
+    "interrupted-run",
+    /^warning: the last run was ended/,
   ],
   [
     "a journal that was cut off",
@@ -260,11 +281,17 @@ const FAULTS: readonly (readonly [
   ],
   [
     "a run that holds a lock for hours",
-    (h) => (lock(h, 3), h.files.put("/proc/77/stat", "")),
+    (h) => (lock(h, 3), running(h, 77, [OURS, 4])),
     "locks",
     /^warning: fula-node join-as-master \(process 77\) holds the lock on \/opt\/fula-master for 3 h -> ps /,
   ],
-  ["a run that holds it for minutes", (h) => (lock(h, 0.1), h.files.put("/proc/77/stat", "")), "locks", null],
+  ["a run that holds it for minutes", (h) => (lock(h, 0.1), running(h, 77, [OURS, 4])), "locks", null],
+  [
+    "a lock of an ended process, whose id is in use again",
+    (h) => (lock(h, 3), running(h, 77, ["a", 4])),
+    "locks",
+    null,
+  ],
   ["a lock of a process that has ended", (h) => lock(h, 3), "locks", null],
   [
     "a port past ufw",
