@@ -144,6 +144,8 @@ function filesOf(
     ...Object.entries(CRON_FILES).map(([name, path]) => [`cron/${name}`, path] as const),
     ["state/snapshot-heartbeat.json", layout.snapshotHeartbeat],
     ["state/sweep-heartbeat.json", layout.sweepHeartbeat],
+    ["state/backup-heartbeat.json", layout.backupHeartbeat],
+    ["state/backups.json", layout.backupRecord],
     ["state/drills.json", layout.drillRecord],
     ["state/restore-proof.json", layout.restoreRecord],
     ["state/known-nodes.json", layout.knownNodes],

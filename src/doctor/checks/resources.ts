@@ -12,11 +12,12 @@ const LITTLE = { share: 0.1, bytes: 10 * GB } as const;
 const NEARLY_NOTHING = { share: 0.02, bytes: GB } as const;
 const FEW_INODES_SHARE = 0.05;
 
-/** The file systems of settings, of snapshots, of the writer's data, and of images and volumes. */
+/** The file systems of settings, of snapshots, of the writer's data, of images and volumes, and of backups. */
 async function placesOf({ host, layout, master, values, engine }: Examined): Promise<readonly string[]> {
   const root = (await engine())?.rootDirectory ?? USUAL_ROOT;
-  const writer = values("WRITER_DIR");
-  const others = [master?.snapshotsDir, writer].filter((path) => path !== undefined);
+  const others = [master?.snapshotsDir, values("WRITER_DIR"), values("BACKUP_DIR")].filter(
+    (path) => path !== undefined,
+  );
   const places = [...new Set([layout.baseDir, root, ...others])];
   const found = await Promise.all(
     places.map(async (path) => ((await host.files.stat(path)) === null ? [] : [path])),
@@ -27,7 +28,7 @@ async function placesOf({ host, layout, master, values, engine }: Examined): Pro
 /** Space and inodes that run out. */
 export const space: DoctorCheck = {
   id: "space",
-  title: "space and inodes left on the disks of settings, data and images",
+  title: "space and inodes left on the disks of settings, data, images and backups",
   fine: "there is space and there are inodes on every disk that the node uses",
 
   async look(examined) {
@@ -48,7 +49,10 @@ export const space: DoctorCheck = {
       };
       const isBelow = ({ share, bytes }: { readonly share: number; readonly bytes: number }) =>
         freeBytes < bytes && freeBytes < totalBytes * share;
-      const remedy = `du -xh --max-depth=3 ${path} | sort -h | tail; docker system df; docker image prune`;
+      const remedy =
+        path === examined.values("BACKUP_DIR")
+          ? `ls -lht ${path}; fula-node join-as-master --set BACKUP_KEEP=N keeps fewer backups`
+          : `du -xh --max-depth=3 ${path} | sort -h | tail; docker system df; docker image prune`;
       const bytes = isBelow(LITTLE)
         ? [
             {

@@ -136,6 +136,26 @@ it("has the end of a text that is too long, from the beginning of a line, and no
   expect(cut.length).toBeGreaterThan(4 * 1024 ** 2 - 20);
 });
 
+it("has the heartbeats and records of everything that cron runs", async () => {
+  const path = join(base, "a.tar.gz");
+  const records = {
+    "snapshot-heartbeat": LAYOUT.snapshotHeartbeat,
+    "sweep-heartbeat": LAYOUT.sweepHeartbeat,
+    "backup-heartbeat": LAYOUT.backupHeartbeat,
+    drills: LAYOUT.drillRecord,
+    backups: LAYOUT.backupRecord,
+  };
+  await bench.doctorOn(
+    bench.master((host) => {
+      for (const [name, place] of Object.entries(records)) host.files.put(place, `{"of":"${name}"}`);
+    }),
+    { bundle: path },
+  );
+  const files = await unpack(path);
+  for (const name of Object.keys(records))
+    expect(files.get(`fula-node-doctor/state/${name}.json`)).toBe(`{"of":"${name}"}`);
+});
+
 it("tells which settings are set, and the values of those that are no secret", async () => {
   const path = join(base, "a.tar.gz");
   await bench.doctorOn(bench.master(), { bundle: path });

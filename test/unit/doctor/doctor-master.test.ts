@@ -119,6 +119,12 @@ const listener = (port: number, address: string) => ({
   ancestry: [5],
   unit: null,
 });
+const backupsOnOwnDisk = (host: FakeStorage) => {
+  const saved = host.files.textOf(LAYOUT.envFile);
+  host.files.put(LAYOUT.envFile, `${saved}BACKUP_DIR=/mnt/backups\nBACKUP_RECIPIENT=${RECIPIENT}\n`, 0o600);
+  host.files.put("/mnt/backups/a.age", "");
+};
+const RECIPIENT = `age1${"q".repeat(58)}`;
 const meminfo = (availableKb: number) =>
   `MemTotal:        8000000 kB\nMemFree: 1 kB\nMemAvailable: ${availableKb} kB\nSwapFree: 0 kB\n`;
 const mountinfo = (options: string) =>
@@ -171,6 +177,21 @@ const FAULTS: readonly (readonly [
     /^warning: the disk .* 5.0 GB are left -> du -xh/,
   ],
   [
+    "little space for backups",
+    (h) => {
+      const space = h.files.space.bind(h.files);
+      backupsOnOwnDisk(h);
+      Object.assign(h.files, {
+        space: async (path: string) => ({
+          ...(await space()),
+          ...(path === "/mnt/backups" ? { freeBytes: 5e9 } : {}),
+        }),
+      });
+    },
+    "space",
+    /^warning: the disk of \/mnt\/backups is nearly full: 5.0 GB are left -> ls -lht \/mnt\/backups; fula-node join-as-master --set BACKUP_KEEP=N/,
+  ],
+  [
     "enough space of a small disk",
     (h) => ((h.files.freeBytes = 5e9), (h.files.totalBytes = 20e9)),
     "space",
@@ -188,6 +209,15 @@ const FAULTS: readonly (readonly [
     (h) => h.files.put("/proc/self/mountinfo", mountinfo("ro")),
     "read-only",
     /^error: \/opt\/fula-master and \/opt\/fula-master\/snapshots and \/opt\/fula-writer can't be written to: \/opt is mounted/,
+  ],
+  [
+    "a disk of backups that is read-only",
+    (h) => (
+      backupsOnOwnDisk(h),
+      h.files.put("/proc/self/mountinfo", mountinfo("ro").replace("/opt", "/mnt"))
+    ),
+    "read-only",
+    /^error: \/mnt\/backups can't be written to: \/mnt is mounted read-only/,
   ],
   ["a disk that is not", (h) => h.files.put("/proc/self/mountinfo", mountinfo("rw")), "read-only", null],
   [
