@@ -12,6 +12,8 @@ export interface PoolMaster {
   readonly version: string;
   /** UTC, ISO 8601. */
   readonly heartbeatAt: string;
+  /** So long ago by the clock of the database, in ms: that of this machine may be wrong. */
+  readonly heartbeatAgeMs: number;
   /** Null: an older fula-node recorded it, without its ipfs-cluster. */
   readonly peer: MasterPeer | null;
   /** True if it was heard of within the last minutes: it may still run. */
@@ -79,6 +81,7 @@ interface MasterRow extends Record<string, unknown> {
   readonly name: string;
   readonly version: string;
   readonly heartbeatAt: string;
+  readonly heartbeatAgeMs: number;
   readonly isHeard: boolean;
   readonly peerId: string | null;
   readonly addresses: readonly string[] | null;
@@ -90,6 +93,7 @@ const utc = (column: string): string => `to_char(${column} AT TIME ZONE 'UTC', '
 /** Rows that were taken over from 0.1.0 have no machine: they are no masters, only their flags. */
 const MASTERS = `
   SELECT m.id, m.name, m.version, ${utc("m.heartbeat_at")} AS "heartbeatAt",
+    extract(epoch FROM now() - m.heartbeat_at)::float8 * 1000 AS "heartbeatAgeMs",
     now() - m.heartbeat_at < $2 * interval '1 ms' AS "isHeard", p.peer_id AS "peerId", p.addresses, p.trusts
   FROM masters m LEFT JOIN master_peers p USING (pool, id)
   WHERE m.pool = $1 AND m.machine IS NOT NULL ORDER BY m.name, m.id`;

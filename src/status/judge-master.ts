@@ -250,12 +250,11 @@ export interface MastersSeen {
   readonly ownId: string;
   /** The name of the master that runs the billing; null if none does. */
   readonly leader: string | null;
-  readonly nowMs: number;
 }
 
 /** Judges what is known. Null: there is nothing to say, since the pool has this master alone. */
 export function judgeMasters(seen: MastersSeen): Judged | null {
-  const { trust, writer, ownId, leader, nowMs } = seen;
+  const { trust, writer, ownId, leader } = seen;
   const { masters, removed, nodes } = trust;
   const own = masters.find(({ id }) => id === ownId);
   const gone = removed.find(({ id }) => id === ownId);
@@ -291,19 +290,19 @@ export function judgeMasters(seen: MastersSeen): Judged | null {
     };
   if (others.length === 0 && removed.length === 0) return null;
   const summary = [...(own === undefined ? [] : [own]), ...others]
-    .map((one) => describeMaster(one, { ownId, leader, nowMs }))
+    .map((one) => describeMaster(one, { ownId, leader }))
     .join(", ");
   return withRemarks({ state: "ok", summary, todo: null, evidence }, remarksOnMasters(seen, others));
 }
 
 function describeMaster(
-  { id, name, heartbeatAt, isHeard }: PoolMaster,
-  { ownId, leader, nowMs }: Pick<MastersSeen, "ownId" | "leader" | "nowMs">,
+  { id, name, heartbeatAgeMs, isHeard }: PoolMaster,
+  { ownId, leader }: Pick<MastersSeen, "ownId" | "leader">,
 ): string {
   const facts = [
     ...(id === ownId ? ["here"] : []),
     ...(name === leader ? ["leader"] : []),
-    ...(isHeard ? [] : [`silent for ${duration(Math.max(0, nowMs - Date.parse(heartbeatAt)))}`]),
+    ...(isHeard ? [] : [`silent for ${duration(Math.max(0, heartbeatAgeMs))}`]),
   ];
   return facts.length === 0 ? name : `${name} (${facts.join(", ")})`;
 }

@@ -42,7 +42,7 @@ export async function lookAtMasters(
     return mayHaveOthers ? { state: "unknown", summary, todo: null, evidence: {} } : null;
   }
   const leader = standing !== null && typeof standing === "object" ? standing.leader : null;
-  return judgeMasters({ trust, writer, ownId, leader, nowMs: host.clock.now().getTime() });
+  return judgeMasters({ trust, writer, ownId, leader });
 }
 
 const UNREAD = Symbol("unread");

@@ -53,6 +53,9 @@ describeOnPostgres("the masters of a pool", (postgres) => {
     expect(await of("b")).toEqual({ by: "a", own: "b" });
     await database.query("UPDATE masters SET heartbeat_at = now() - interval '1 day' WHERE name = 'a'");
     expect(await of("b")).toBeNull();
+    const [a] = (await readPoolTrust(database, "pool-a")).masters;
+    expect(a).toMatchObject({ name: "a", isHeard: false });
+    expect(Math.round((a?.heartbeatAgeMs ?? 0) / 3_600_000)).toBe(24);
   });
 
   test("record their peers; who does not trust whom is found", async () => {

@@ -151,7 +151,7 @@ function billingPart({ standing, deposits }: Answers, { billing }: JudgedSetting
 }
 
 /** The container does not see its writer: what that trusts is what this master recorded of it at its last change. */
-function mastersPart({ trust, standing, at }: Answers, { masterId }: JudgedSettings): Judged | null {
+function mastersPart({ trust, standing }: Answers, { masterId }: JudgedSettings): Judged | null {
   if (masterId === null) return null;
   if (trust.kind !== "answer")
     return judgement(
@@ -169,7 +169,6 @@ function mastersPart({ trust, standing, at }: Answers, { masterId }: JudgedSetti
     },
     ownId: masterId,
     leader: valueOf(standing)?.leader ?? null,
-    nowMs: at.getTime(),
   });
 }
 

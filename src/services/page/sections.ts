@@ -89,11 +89,14 @@ function table(title: string, columns: readonly Column[], rows: readonly (readon
 
 function ago(at: string | null, now: Date): string {
   if (at === null) return "never";
-  const ms = now.getTime() - Date.parse(at);
+  return since(now.getTime() - Date.parse(at));
+}
+
+function since(ms: number): string {
   return ms < 0 ? "now" : `${age(ms)} ago`;
 }
 
-function mastersIn({ trust, standing, at }: Answers): Piece {
+function mastersIn({ trust, standing }: Answers): Piece {
   const read = valueOf(standing);
   const leader =
     standing.kind !== "answer"
@@ -110,11 +113,11 @@ function mastersIn({ trust, standing, at }: Answers): Piece {
           }
         </p>`;
   if (trust.kind !== "answer") return [missing(trust), leader];
-  const rows = trust.value.masters.map(({ name, version, heartbeatAt }) => [
+  const rows = trust.value.masters.map(({ name, version, heartbeatAgeMs }) => [
     name,
     name === read?.leader ? "leads" : "",
     version,
-    ago(heartbeatAt, at),
+    since(heartbeatAgeMs),
   ]);
   return [
     rows.length === 0

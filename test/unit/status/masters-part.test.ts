@@ -2,7 +2,6 @@ import { describe, expect, it } from "vitest";
 import type { NodeTrust, PoolMaster } from "../../../src/federation/pool-trust.ts";
 import { judgeMasters, type MastersSeen } from "../../../src/status/judge-master.ts";
 
-const NOW = "2026-01-01T12:00:00Z";
 const master = (
   name: string,
   trusts: readonly string[] | null,
@@ -12,6 +11,7 @@ const master = (
   name,
   version: "0.5.0",
   heartbeatAt: "2026-01-01T11:59:30Z",
+  heartbeatAgeMs: 30_000,
   isHeard: true,
   peer: { peerId: `peer-${name}`, addresses: [], trusts },
   ...more,
@@ -42,7 +42,6 @@ function judge(parts: Partial<MastersSeen["trust"]> = {}, more: Partial<MastersS
     writer: { trusts: ["peer-b"], place: { kind: "ours", container: "ipfs_cluster" } },
     ownId: "id of a",
     leader: "b",
-    nowMs: Date.parse(NOW),
     ...more,
   });
 }
@@ -61,7 +60,11 @@ describe("the part masters", () => {
     expect(judge({ masters: [master("a", [])] })).toBeNull();
   });
 
-  const silent = master("b", ["peer-a"], { isHeard: false, heartbeatAt: "2026-01-01T10:00:00Z" });
+  const silent = master("b", ["peer-a"], {
+    isHeard: false,
+    heartbeatAt: "2026-01-01T10:00:00Z",
+    heartbeatAgeMs: 7_200_000,
+  });
   it.each<[string, ReturnType<typeof judge>, RegExp, RegExp]>([
     [
       "a master that this writer does not trust",
@@ -119,6 +122,14 @@ describe("the part masters", () => {
       state: "attention",
       summary: expect.stringMatching(summary),
       todo: expect.stringMatching(todo),
+    });
+  });
+
+  it("says by the clock of the database how long this master's services are silent", () => {
+    const own = master("a", ["peer-b"], { isHeard: false, heartbeatAgeMs: 7_200_000 });
+    expect(judge({ masters: [own, master("b", ["peer-a"])] })).toMatchObject({
+      state: "ok",
+      summary: "a (here, silent for 2 h 0 min), b (leader)",
     });
   });
 
