@@ -9,8 +9,8 @@ import type { Opener } from "./encryption.ts";
 import { PLACES } from "./node-files.ts";
 import { parseManifest, snapshotFiles } from "../pinset/snapshot/manifest.ts";
 import { joinNumbers, parseMemory, serialiseMemory } from "../pinset/snapshot/memory.ts";
-import { masterLayout, type MasterLayout } from "../settings/layout.ts";
-import { DUMP_FILE, partialOf, unpackArchive } from "./unpack.ts";
+import { DUMP_FILE, masterLayout, type MasterLayout } from "../settings/layout.ts";
+import { partialOf, unpackArchive } from "./unpack.ts";
 
 /** A backup that is unpacked on the machine that becomes its master, until the master has all of it. It is there only meanwhile. */
 export interface Stage {
@@ -27,6 +27,7 @@ export interface Stage {
 const ARCHIVE = "archive.txt";
 const PLACED = "placed.txt";
 const PINS = "pins.txt";
+const DATABASE = "database.txt";
 
 /** Where a restore into this base directory keeps what it has unpacked. */
 export function stageOf(baseDir: string): string {
@@ -63,6 +64,16 @@ export async function readStage(files: FileReader, baseDir: string): Promise<Sta
   };
 }
 
+/** True once the database of a stage is known to be restored. */
+export async function hasDatabase({ directory }: Stage, files: FileReader): Promise<boolean> {
+  return (await files.stat(`${directory}/${DATABASE}`)) !== null;
+}
+
+/** Marks a stage: its database is restored. */
+export async function markDatabase({ directory }: Stage, files: Pick<Files, "writeAtomic">): Promise<void> {
+  await files.writeAtomic(`${directory}/${DATABASE}`, "", { mode: 0o600 });
+}
+
 /** Marks a stage: the cluster has its pins. */
 export async function markPins({ directory }: Stage, files: Pick<Files, "writeAtomic">): Promise<void> {
   await files.writeAtomic(`${directory}/${PINS}`, "", { mode: 0o600 });
@@ -80,12 +91,12 @@ export async function unneededOf(files: FileReader, layout: MasterLayout): Promi
     all.filter((name) => !kept.includes(name)).map((name) => `${from}/${name}`);
   const stage = await readStage(files, layout.baseDir);
   if (stage === null || stage.hasPins) {
-    const marks = [PLACED, FIRST_ENTRY].filter((name) => names.includes(name));
+    const marks = [PLACED, FIRST_ENTRY, DATABASE].filter((name) => names.includes(name));
     return [...paths(directory, names, marks), ...marks.map((name) => `${directory}/${name}`), directory];
   }
   const base = `${directory}/${PLACES.base}`;
   return [
-    ...paths(directory, names, [FIRST_ENTRY, ARCHIVE, PLACED, PLACES.base]),
+    ...paths(directory, names, [FIRST_ENTRY, ARCHIVE, PLACED, DATABASE, PLACES.base]),
     ...paths(base, (await files.list(base)) ?? [], [basename(layout.snapshotsDir)]),
   ];
 }

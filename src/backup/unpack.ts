@@ -15,15 +15,13 @@ import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
 import { fileError, isAbsence } from "../machine/file-errors.ts";
 import { sync } from "../machine/file-writer.ts";
+import { DUMP_FILE } from "../settings/layout.ts";
 import { decimalBytes } from "../units.ts";
 import { readArchiveFile, writeAll } from "./archive-file.ts";
 import { type BackupManifest, damaged, FIRST_ENTRY } from "./backup-manifest.ts";
 import { type EntryHead, type EntrySink, type ReadArchive, readArchive } from "./archive-reader.ts";
 import { decrypt, type Opener } from "./encryption.ts";
 import { PLACES } from "./node-files.ts";
-
-/** The database in an unpacked backup: all parts of it in one file, as pg_restore reads it. */
-export const DUMP_FILE = "database.dump";
 
 export const ENV_ENTRY = `${PLACES.base}/.env`;
 /** What stays free: others write to that disk, too. */

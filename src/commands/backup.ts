@@ -11,7 +11,6 @@ import {
 } from "../backup/keep-good.ts";
 import { openNodeFiles } from "../backup/node-files.ts";
 import { newestGood, takeSnapshot } from "../backup/pinset-snapshots.ts";
-import { dumpOf, stageOf } from "../backup/restore-stage.ts";
 import { PROJECT_LABEL } from "../docker/compose-document.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
 import { readClientMajor } from "../dumps/client-version.ts";
@@ -23,6 +22,7 @@ import {
   databaseOf,
   type InstalledMaster,
   readInstalledMaster,
+  refuseUnfinishedRestore,
   refuseUnfinishedRotation,
 } from "../join/installed-node.ts";
 import { onceFree } from "../machine/lock.ts";
@@ -209,8 +209,13 @@ async function keepRecord(
     const { name, bytes, sha256, path, manifest } = one;
     done.path = path;
     const newest = {
-      ...{ name, bytes, sha256, at: manifest.created_at, directory },
-      ...{ is_own_disk: isOwnDisk, has_pins: hasPins(one) },
+      name,
+      bytes,
+      sha256,
+      at: manifest.created_at,
+      directory,
+      is_own_disk: isOwnDisk,
+      has_pins: hasPins(one),
     };
     // Recorded before anything is removed: what is not in the record is never removed.
     const save = (backups: readonly RecordedBackup[]) =>
@@ -287,12 +292,7 @@ async function makeBackup(
   const { host, environment, hostname, version, reporter } = world;
   const { layout, values } = master;
   const given = { ...world, warn: (text: string) => reporter.listen({ type: "warning", text }) };
-  if ((await host.files.stat(dumpOf({ directory: stageOf(layout.baseDir) }))) !== null)
-    throw new OperatorError({
-      exit: "preflight",
-      what: "A backup is being restored on this machine: this master is not whole yet.",
-      remedy: "Finish that first: fula-node join-as-master",
-    });
+  await refuseUnfinishedRestore(host, layout);
   const target = databaseOf(master);
   const answer = await host.postgres.ask(target);
   if (answer.kind !== "open") throw new OperatorError(describeRefusal(target, answer));

@@ -15,6 +15,7 @@ import { EXIT_CODES, OperatorError, type VerbExit } from "../errors.ts";
 import {
   type InstalledMaster,
   readInstalledMaster,
+  refuseUnfinishedRestore,
   refuseUnfinishedRotation,
 } from "../join/installed-node.ts";
 import { refuseRemoved } from "../join/master-database.ts";
@@ -71,6 +72,7 @@ async function underLock(
   const lock = await (flags.scheduled ? onceFree(host, take) : take());
   try {
     if (flags.schedule || flags.unschedule) return await changeSchedule(flags, world, master);
+    await refuseUnfinishedRestore(host, master.layout);
     await refuseUnfinishedRotation(host, master.layout);
     await refuseRemoved(host, master);
     began();

@@ -1,6 +1,7 @@
 import type { DownPreview } from "../database/migrator.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
-import { databaseOf, readInstalledMaster } from "../join/installed-node.ts";
+import { databaseOf, readInstalledMaster, refuseUnfinishedRestore } from "../join/installed-node.ts";
+import type { PostgresTarget } from "../settings/postgres-target.ts";
 import type { World } from "../world.ts";
 
 interface MigrateFlags {
@@ -21,7 +22,7 @@ export async function migrateStatus(flags: MigrateFlags, world: World): Promise<
 
 /** `migrate up`: applies the pending migrations. */
 export async function migrateAllUp(flags: MigrateFlags, world: World): Promise<VerbExit> {
-  const target = databaseOf(await readInstalledMaster(world, flags.baseDir));
+  const target = await databaseToChange(flags, world);
   const { done } = await world.host.migrations.up(target, { report: (line) => world.reporter.note(line) });
   world.reporter.result({
     data: { verb: "migrate up", done },
@@ -42,7 +43,7 @@ export async function migrateOneDown(
       what: `VERSION is ${JSON.stringify(version)}; it must be a migration's number, such as 020.`,
     });
   }
-  const target = databaseOf(await readInstalledMaster(world, flags.baseDir));
+  const target = await databaseToChange(flags, world);
   const preview = await world.host.migrations.previewDown(target, Number(version));
   if (preview !== null && !flags.yes) await confirmDown(preview, world);
   const { done } = await world.host.migrations.down(target, [Number(version)], {
@@ -57,6 +58,12 @@ export async function migrateOneDown(
     ],
   });
   return "ok";
+}
+
+async function databaseToChange({ baseDir }: MigrateFlags, world: World): Promise<PostgresTarget> {
+  const master = await readInstalledMaster(world, baseDir);
+  await refuseUnfinishedRestore(world.host, master.layout);
+  return databaseOf(master);
 }
 
 /** Asks on the terminal. Throws (`preflight`) without one, and (`pending`) if the answer is no. */

@@ -1,6 +1,11 @@
 import type { VerbExit } from "../errors.ts";
 import { requireRoot, resolveBaseDir } from "../join/base-dir.ts";
-import { databaseOf, readInstalledMaster, refuseUnfinishedRotation } from "../join/installed-node.ts";
+import {
+  databaseOf,
+  readInstalledMaster,
+  refuseUnfinishedRestore,
+  refuseUnfinishedRotation,
+} from "../join/installed-node.ts";
 import { closeJoin, runJoin, startStopwatch } from "../join/join-run.ts";
 import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import {
@@ -60,6 +65,7 @@ export async function rollBack(
   };
   try {
     await refuseOtherBaseDir(host, isMaster ? "master" : "storage-node", baseDir);
+    if (isMaster) await refuseUnfinishedRestore(host, masterLayout(baseDir));
     if (isMaster) await refuseUnfinishedRotation(host, masterLayout(baseDir));
     const former = await findFormer(host, { layout, version });
     const master = isMaster ? await readInstalledMaster(world, baseDir) : null;

@@ -45,6 +45,15 @@ export async function hasLedger(client: Client): Promise<boolean> {
   return rows[0]?.there === true;
 }
 
+/** When the first of its migrations began; null if there is no ledger, or nothing in it. */
+export async function readLedgerSince(client: Client): Promise<Date | null> {
+  if (!(await hasLedger(client))) return null;
+  const { rows } = await client.query<{ since: Date | null }>(
+    "SELECT min(started_at) AS since FROM fula_node.migrations",
+  );
+  return rows[0]?.since ?? null;
+}
+
 /** Creates the ledger's tables, in one transaction. */
 export async function createLedger(client: Client): Promise<void> {
   await client.query(LEDGER_SQL);

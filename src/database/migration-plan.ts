@@ -64,6 +64,8 @@ export interface RunningMigrator {
 export interface MigrationStatus extends MigrationPlan {
   /** False for an empty database, and for one that only the bash installer has migrated. */
   readonly hasLedger: boolean;
+  /** When the first of the migrations on record began, by the clock of the database; null if none is on record. */
+  readonly ledgerSince: Date | null;
   /** The session that is migrating now, or null. */
   readonly running: RunningMigrator | null;
 }

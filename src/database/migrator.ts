@@ -9,6 +9,7 @@ import {
   createLedger,
   findRunningMigrator,
   hasLedger,
+  readLedgerSince,
   observe,
   readLedger,
   takeMigrationLock,
@@ -148,7 +149,8 @@ export function createMigrator(options: MigratorOptions): Migrator {
       return withSession(target, reading, async (client): Promise<MigrationStatus> => {
         await client.query(SESSION_SETTINGS);
         const plan = await readPlan(client, migrations).catch(explainMissingPrivilege);
-        return { ...plan, hasLedger: await hasLedger(client), running: await findRunningMigrator(client) };
+        const ledger = { hasLedger: await hasLedger(client), ledgerSince: await readLedgerSince(client) };
+        return { ...plan, ...ledger, running: await findRunningMigrator(client) };
       });
     },
 

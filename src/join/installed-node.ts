@@ -9,6 +9,7 @@ import { parseEnvFile } from "../settings/env-file.ts";
 import {
   baseDirFlag,
   CRON_FILES,
+  DUMP_FILE,
   isOurs,
   MASTER_BASE_DIR,
   masterLayout,
@@ -357,6 +358,19 @@ export function databaseOf({ layout, values }: InstalledMaster): PostgresTarget 
     exit: "settings",
     what: `${layout.envFile} has no POSTGRES_PASSWORD.`,
     remedy: "Run join-as-master again: it recovers the password, or prints how to get it back.",
+  });
+}
+
+/** Throws (`preflight`) while the database of a backup is not restored: what is written meanwhile would be in its place. */
+export async function refuseUnfinishedRestore(
+  { files }: Pick<HostReader, "files">,
+  { fromBackupDir }: Pick<MasterLayout, "fromBackupDir">,
+): Promise<void> {
+  if ((await files.stat(`${fromBackupDir}/${DUMP_FILE}`)) === null) return;
+  throw new OperatorError({
+    exit: "preflight",
+    what: "A backup is being restored on this machine: this master is not whole yet.",
+    remedy: "Finish that first: fula-node join-as-master",
   });
 }
 

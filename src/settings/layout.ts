@@ -104,6 +104,9 @@ export const STORAGE_NAMES = {
   clusterVolume: "fula-storage_cluster-data",
 } as const;
 
+/** The database in an unpacked backup: all parts of it in one file, as pg_restore reads it. */
+export const DUMP_FILE = "database.dump";
+
 /** The marker file next to the data of a writer that `--adopt writer` took over. fula-node never removes the file or the data. */
 export const TAKEN_OVER = "taken-over.txt";
 

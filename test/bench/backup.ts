@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
-import { DUMP_FILE } from "../../src/backup/unpack.ts";
+import { DUMP_FILE } from "../../src/settings/layout.ts";
 import { type DumpSource, startDumpSource } from "../support/dump-source.ts";
 import { sql } from "../support/postgres-server.ts";
 import { docker } from "../support/tiny-image.ts";

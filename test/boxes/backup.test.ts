@@ -234,6 +234,8 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     );
     expect(killed.exitCode, killed.stderr).toBe(137);
     expect((await box.exec("ls /opt/fula-master/from-backup")).stdout).toContain("database.dump");
+    // A new schema would be taken for the restored one.
+    expectExit(await fula("migrate", "up"), 22);
     // Without the flag: running again is the repair.
     const again = await fula("join-as-master", "--yes");
     expectExit(again, 0);

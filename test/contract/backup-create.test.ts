@@ -21,14 +21,14 @@ import { readArchiveFile } from "../../src/backup/archive-file.ts";
 import { readArchive } from "../../src/backup/archive-reader.ts";
 import { BACKUP_MARK, createBackup, type MadeBackup } from "../../src/backup/create-backup.ts";
 import { decrypt, type Opener } from "../../src/backup/encryption.ts";
-import { DUMP_FILE, requireUnchanged, unpackArchive } from "../../src/backup/unpack.ts";
+import { requireUnchanged, unpackArchive } from "../../src/backup/unpack.ts";
 import { openNodeFiles } from "../../src/backup/node-files.ts";
 import { isUnpacking, unpackStage } from "../../src/backup/restore-stage.ts";
-import { files } from "../../src/machine/file-writer.ts";
+import { files as disk } from "../../src/machine/file-writer.ts";
 import { createThrowaway, type Throwaway } from "../../src/dumps/throwaway.ts";
 import { OperatorError } from "../../src/errors.ts";
 import type { SnapshotFile } from "../../src/pinset/snapshot/store.ts";
-import { masterLayout } from "../../src/settings/layout.ts";
+import { DUMP_FILE, masterLayout } from "../../src/settings/layout.ts";
 import { type DumpSource, startDumpSource } from "../support/dump-source.ts";
 import { migratorOf, SHIPPED } from "../support/migrations.ts";
 import { sql } from "../support/postgres-server.ts";
@@ -308,13 +308,13 @@ describe.runIf(isThere)("a backup of a real database", () => {
       expect(readdirSync(small)).toEqual([]);
       // Of a restore, the mark stays: without it, a plain join would make a new master.
       const opt = join(small, "opt");
-      const restored = unpackStage(made.path, opener, opt, { files: { ...files, space } }, 0);
+      const restored = unpackStage(made.path, opener, opt, { files: { ...disk, space } }, 0);
       await expect(restored).rejects.toMatchObject({
         exit: "unavailable",
         remedy: expect.stringContaining(`Run again with --from-backup ${made.path}`) as string,
       });
       expect(readdirSync(opt, { recursive: true })).toEqual([".from-backup.backup-partial"]);
-      expect(await isUnpacking(files, opt)).toBe(true);
+      expect(await isUnpacking(disk, opt)).toBe(true);
     } finally {
       execFileSync("umount", [small]);
     }

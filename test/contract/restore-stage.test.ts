@@ -51,10 +51,10 @@ async function remembered(): Promise<ChainMemory> {
 
 it("what is older than the snapshots of a backup is not missing after its restore", async () => {
   const stage = await unpacked([13, 14, 15], [[2, 3]]);
-  for (const _run of [1, 2]) {
+  for (const run of [1, 2]) {
     await placeStage(stage, join(root, "opt"), { files });
     const { removed, last } = await remembered();
-    expect(removed).toEqual([[1, 12]]);
+    expect(removed, `run ${run}`).toEqual([[1, 12]]);
     expect(last?.sequence).toBe(15);
     expect(findMissing([13, 14, 15], removed ?? [])).toEqual([]);
   }

@@ -19,6 +19,8 @@ export class FakeMigrator implements Migrator {
   ];
   readonly applied = new Set<number>();
   toolVersion = "0.1.0";
+  /** When the first of them was applied. */
+  ledgerSince = new Date("2020-01-01T00:00:00Z");
   /** By identity. */
   readonly masters = new Map<string, MasterRow>();
   readonly removed: RemovedMaster[] = [];
@@ -42,7 +44,8 @@ export class FakeMigrator implements Migrator {
     this.#gate.look();
     const items = this.files.map((file) => this.#item(file));
     const pending = items.filter(({ action }) => action !== "none").length;
-    return { items, pending, hasLedger: this.applied.size > 0, running: null };
+    const hasLedger = this.applied.size > 0;
+    return { items, pending, hasLedger, ledgerSince: hasLedger ? this.ledgerSince : null, running: null };
   }
 
   async effects(): Promise<SchemaEffects> {

@@ -8,6 +8,7 @@ import { OperatorError, type VerbExit } from "../../errors.ts";
 import {
   type InstalledMaster,
   readInstalledMaster,
+  refuseUnfinishedRestore,
   refuseUnfinishedRotation,
 } from "../../join/installed-node.ts";
 import { withMasterDatabase } from "../../join/master-database.ts";
@@ -350,6 +351,7 @@ export async function withAccounts<Result>(
 ): Promise<Result> {
   const master = await readInstalledMaster(world, baseDir);
   const { layout, values } = master;
+  await refuseUnfinishedRestore(world.host, layout);
   await refuseUnfinishedRotation(world.host, layout);
   const encryptionKey = requireValue(layout.envFile, "ENCRYPTION_KEY", values("ENCRYPTION_KEY"));
   return withMasterDatabase(world, master, "user", (database) =>

@@ -1,4 +1,4 @@
-import { dumpOf, readStage } from "../../backup/restore-stage.ts";
+import { dumpOf, hasDatabase, markDatabase, readStage, type Stage } from "../../backup/restore-stage.ts";
 import { saidBy } from "../../dumps/dump.ts";
 import type { Docker } from "../../docker/engine.ts";
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
@@ -6,7 +6,7 @@ import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
 import { type MasterContext, readValues, requireTarget } from "../../settings/context.ts";
 import { NAMES } from "../../settings/layout.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../../settings/postgres-target.ts";
+import { isDatabaseElsewhere, type PostgresTarget, postgresTarget } from "../../settings/postgres-target.ts";
 
 type RestoreDatabase = Change & { readonly kind: "restore-database" };
 
@@ -75,11 +75,17 @@ export function restoredDatabase(context: MasterContext): StepSpec<readonly stri
   /** Null: there is nothing to restore, because no restore goes on or the database is on another machine. */
   async function hasIt(host: HostReader): Promise<boolean | null> {
     const values = await readValues(host, context);
-    if ((await readStage(host.files, baseDir)) === null || isDatabaseElsewhere(values)) return null;
+    const stage = await readStage(host.files, baseDir);
+    if (stage === null || isDatabaseElsewhere(values)) return null;
     const target = postgresTarget(values);
     const answer = target === null ? null : await host.postgres.ask(target);
     if (target === null || answer?.kind !== "open") return false;
-    return (await host.migrations.status(target)).hasLedger;
+    const { hasLedger, ledgerSince } = await host.migrations.status(target);
+    // A run that was killed after the restore has not said so. The first migration of a backup is older than it.
+    const isOlder = ledgerSince !== null && ledgerSince <= new Date(stage.manifest.created_at);
+    if (hasLedger && !isOlder && !(await hasDatabase(stage, host.files)))
+      throw anotherDatabase(stage, target);
+    return hasLedger;
   }
 
   return {
@@ -118,6 +124,7 @@ export function restoredDatabase(context: MasterContext): StepSpec<readonly stri
         dump: dumpOf(stage),
         roles,
       });
+      await markDatabase(stage, host.files);
     },
 
     async verify(host) {
@@ -129,4 +136,15 @@ export function restoredDatabase(context: MasterContext): StepSpec<readonly stri
       });
     },
   };
+}
+
+/** What the backup has would be lost in silence: it is taken as restored, and then its dump is removed. */
+function anotherDatabase({ directory }: Stage, { user, database }: PostgresTarget): OperatorError {
+  const psql = `docker exec ${NAMES.postgres} psql -U ${user} -d postgres`;
+  return new OperatorError({
+    exit: "foreign",
+    what: `The database ${database} is not that of the backup, which is not restored yet.`,
+    why: "Its migrations are newer than the backup: they were applied while the restore was not finished.",
+    remedy: `If nothing in it is needed: ${psql} -c 'DROP DATABASE ${database} WITH (FORCE)' -c 'CREATE DATABASE ${database}'; then run again. The backup's database is in ${directory}.`,
+  });
 }

@@ -9,7 +9,7 @@ const NOW = "2026-01-01T12:00:00Z";
 const ID = "0a".repeat(16);
 const target = postgresTarget((key) => (key === "POSTGRES_PASSWORD" ? "long enough" : undefined));
 if (target === null) throw new Error("there is a password");
-const schema: MigrationStatus = { items: [], pending: 0, hasLedger: true, running: null };
+const schema: MigrationStatus = { items: [], pending: 0, hasLedger: true, ledgerSince: null, running: null };
 const own = {
   pool: "p",
   id: ID,

@@ -76,7 +76,7 @@ it.each<[string, Partial<WriterFacts>, string]>([
   expect(said(judgeWriter({ ...all, ...facts }, "repair"))).toBe(expected);
 });
 
-const SCHEMA = { items: [], pending: 0, hasLedger: true, running: null };
+const SCHEMA = { items: [], pending: 0, hasLedger: true, ledgerSince: null, running: null };
 const OPEN = { kind: "open", serverVersion: "16.9 (Debian)", systemIdentifier: "" } as const;
 const BROKEN: Judged = {
   state: "down",

@@ -1,0 +1,64 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { newManifest } from "../../../src/backup/backup-manifest.ts";
+import { refuseUnfinishedRestore } from "../../../src/join/installed-node.ts";
+import { restoredDatabase } from "../../../src/steps/master/restored-database.ts";
+import { FakeMaster } from "../../support/fake-master.ts";
+import { LAYOUT, lookAt, prepare } from "../../support/master-boxes.ts";
+
+const { context } = await prepare(new FakeMaster());
+const STAGE = LAYOUT.fromBackupDir;
+
+let host: FakeMaster;
+
+/** A master whose files of the backup are in place. */
+beforeEach(() => {
+  host = new FakeMaster();
+  const manifest = newManifest({
+    created_at: "2026-01-01T00:00:00.000Z",
+    tool: { name: "fula-node", version: "0.1.0" },
+    pool: "my-pool",
+    master: { id: null, name: "one", hostname: "old-box", base_dir: "/opt/fula-master", writer_dir: null },
+    peers: { kubo: null, cluster: null },
+    database: { is_elsewhere: false, name: "p", server_version: "17.2", major: 17, migration: 1, roles: [] },
+    snapshots: [],
+  });
+  host.files.put(`${STAGE}/manifest.json`, JSON.stringify(manifest));
+  for (const name of ["placed.txt", "database.dump"]) host.files.put(`${STAGE}/${name}`, "x");
+  host.files.put(LAYOUT.envFile, "POSTGRES_PASSWORD=pw-of-the-backup\n", 0o600);
+  host.postgres.onAsk = () => ({ kind: "open", serverVersion: "17.2" }) as never;
+});
+
+const kinds = async () => (await lookAt(restoredDatabase(context), host)).changes.map(({ kind }) => kind);
+
+describe("the database of a backup", () => {
+  it("is restored into one that is empty", async () => {
+    expect(await kinds()).toEqual(["restore-database"]);
+  });
+
+  it("is there if the first migration on record is older than the backup, or the restore said so", async () => {
+    host.migrations.applied.add(1);
+    host.migrations.ledgerSince = new Date("2025-12-31T00:00:00Z");
+    expect(await kinds()).toEqual([]);
+    // The clock was set back after it was made.
+    host.migrations.ledgerSince = new Date("2026-02-01T00:00:00Z");
+    host.files.put(`${STAGE}/database.txt`, "");
+    expect(await kinds()).toEqual([]);
+  });
+
+  it("is not taken for restored because somebody made a new schema meanwhile: its dump stays", async () => {
+    host.migrations.applied.add(1);
+    host.migrations.ledgerSince = new Date("2026-01-02T00:00:00Z");
+    await expect(kinds()).rejects.toMatchObject({
+      exit: "foreign",
+      what: expect.stringContaining("is not that of the backup, which is not restored yet") as string,
+      remedy: expect.stringContaining("DROP DATABASE") as string,
+    });
+    expect(await host.files.readText(`${STAGE}/database.dump`)).toBe("x");
+  });
+
+  it("lets nothing write into its place before it is there", async () => {
+    await expect(refuseUnfinishedRestore(host, LAYOUT)).rejects.toMatchObject({ exit: "preflight" });
+    await host.files.remove(`${STAGE}/database.dump`);
+    await refuseUnfinishedRestore(host, LAYOUT);
+  });
+});
