@@ -24,7 +24,7 @@ import { decrypt, type Opener } from "../../src/backup/encryption.ts";
 import { requireUnchanged, unpackArchive } from "../../src/backup/unpack.ts";
 import { openNodeFiles } from "../../src/backup/node-files.ts";
 import { isUnpacking, unpackStage } from "../../src/backup/restore-stage.ts";
-import { files as disk } from "../../src/machine/file-writer.ts";
+import { files as diskFiles } from "../../src/machine/file-writer.ts";
 import { createThrowaway, type Throwaway } from "../../src/dumps/throwaway.ts";
 import { OperatorError } from "../../src/errors.ts";
 import type { SnapshotFile } from "../../src/pinset/snapshot/store.ts";
@@ -308,13 +308,13 @@ describe.runIf(isThere)("a backup of a real database", () => {
       expect(readdirSync(small)).toEqual([]);
       // Of a restore, the mark stays: without it, a plain join would make a new master.
       const opt = join(small, "opt");
-      const restored = unpackStage(made.path, opener, opt, { files: { ...disk, space } }, 0);
+      const restored = unpackStage(made.path, opener, opt, { files: { ...diskFiles, space } }, 0);
       await expect(restored).rejects.toMatchObject({
         exit: "unavailable",
         remedy: expect.stringContaining(`Run again with --from-backup ${made.path}`) as string,
       });
       expect(readdirSync(opt, { recursive: true })).toEqual([".from-backup.backup-partial"]);
-      expect(await isUnpacking(disk, opt)).toBe(true);
+      expect(await isUnpacking(diskFiles, opt)).toBe(true);
     } finally {
       execFileSync("umount", [small]);
     }
