@@ -118,7 +118,12 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
       ...(stage === null
         ? []
         : ([
-            ["Lost is what came after the backup of:", stage.manifest.created_at],
+            [
+              stage.manifest.database.is_elsewhere
+                ? "Its database is as it was; its files are of:"
+                : "Lost is what came after the backup of:",
+              stage.manifest.created_at,
+            ],
             ["If this machine has another address:", `fula-node invite create --name NAME${url}${here}`],
           ] as const)),
       ...keepsOf(desired.settings, here),

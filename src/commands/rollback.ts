@@ -1,4 +1,4 @@
-import type { VerbExit } from "../errors.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
 import { requireRoot, resolveBaseDir } from "../join/base-dir.ts";
 import {
   databaseOf,
@@ -53,6 +53,12 @@ export async function rollBack(
   const world = { ...given, questions: watch.questions };
   const { host, version, nodePath } = world;
   requireRoot(host, "it changes what runs on this machine");
+  if (!flags.dryRun && !flags.yes && world.questions === null)
+    throw new OperatorError({
+      exit: "preflight",
+      what: "A rollback removes tables of the newer version, and there is no terminal to ask on.",
+      remedy: `See what it removes: fula-node ${verb} --rollback --dry-run. Then run it with --yes.`,
+    });
   const layout = storageLayout(baseDir);
   const since = host.clock.now().toISOString();
   const { node, machine } = lockNames(baseDir);

@@ -107,6 +107,17 @@ export async function openDump(engine: Throwaway, target: PostgresTarget, given:
   const ended = (async () => {
     const { exitCode, stopped, lastLines } = await running.ended;
     if (exitCode === 0) return;
+    // pg_dump waits for its locks with a statement timeout, and says only that.
+    if (
+      lastLines.some((line) => /statement timeout/.test(line)) &&
+      lastLines.some((line) => /LOCK TABLE/.test(line))
+    )
+      throw new OperatorError({
+        exit: "unavailable",
+        what: "pg_dump did not complete the dump: another session holds a lock on a table.",
+        why: `It waited ${LOCK_WAIT_MS / 1_000} s for it. A migration holds one, or a session that somebody forgot.`,
+        remedy: "Wait until that ends, then run again. fula-node doctor names sessions that hold locks.",
+      });
     throw new OperatorError({
       exit: "unavailable",
       what: "pg_dump did not complete the dump.",

@@ -4,7 +4,7 @@ import { MASTER_BASE_DIR, type MasterLayout, STORAGE_BASE_DIR, storageLayout } f
 import { RULES } from "../settings/rules.ts";
 
 /** Directories of the system itself, and those that a restart empties (hier(7)). */
-const SYSTEM = /^\/(?:bin|boot|etc|lib\w*|sbin|usr|var)$|^\/(?:dev|proc|run|sys)(?:\/|$)/;
+export const SYSTEM = /^\/(?:bin|boot|etc|lib\w*|sbin|usr|var)$|^\/(?:dev|proc|run|sys)(?:\/|$)/;
 
 /**
  * The one name of a base directory, for every verb: absolute, without symbolic links, `..` and needless slashes. So

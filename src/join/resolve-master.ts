@@ -12,6 +12,7 @@ import { savedValue, type Settings } from "../settings/settings.ts";
 import type { Questions } from "../ui/ask.ts";
 import { ADOPTIONS, takeOverSettings, withReplacedImages } from "./adopted-services.ts";
 import { readAssignments } from "./assignments.ts";
+import { canonicalBaseDir, SYSTEM } from "./base-dir.ts";
 import { refuseOtherKind } from "./installed-node.ts";
 import { findReachProblems } from "./database-reach.ts";
 import type { JoinDeps, JoinFlags } from "./join-run.ts";
@@ -226,7 +227,8 @@ async function requiredProblems(
       what: `${directory === true ? "BACKUP_DIR is set, and BACKUP_RECIPIENT" : "BACKUP_RECIPIENT is set, and BACKUP_DIR"} is missing: no backup would be made.`,
       remedy: "Set both, or none. docs/backup.md says how to make a key.",
     });
-  const unfit = await unfitForBackups(host, layout, settings.get("BACKUP_DIR")?.value);
+  const [backupDir, writerDir] = ["BACKUP_DIR", "WRITER_DIR"].map((key) => settings.get(key)?.value);
+  const unfit = await unfitForBackups(host, layout, backupDir, writerDir);
   if (unfit !== null)
     problems.push({
       subject: "BACKUP_DIR",
@@ -262,10 +264,20 @@ async function unfitForBackups(
   { files }: Pick<JoinDeps["host"], "files">,
   { baseDir }: MasterLayout,
   directory: string | undefined,
+  writerDir: string | undefined,
 ): Promise<string | null> {
   if (directory === undefined) return null;
-  if (directory === baseDir || directory.startsWith(`${baseDir}/`))
-    return `BACKUP_DIR (${directory}) is in ${baseDir}: who removes the master would remove its backups.`;
+  // A link to a share that is not mounted now leads nowhere: then the backup says so.
+  const real = (await canonicalBaseDir({ files }, directory)) ?? directory;
+  const leads = real === directory ? "" : `, which leads to ${real},`;
+  for (const [whole, of] of [
+    [baseDir, "master"],
+    [writerDir, "writer"],
+  ] as const)
+    if (whole !== undefined && (real === whole || real.startsWith(`${whole}/`)))
+      return `BACKUP_DIR (${directory})${leads} is in ${whole}: who removes the ${of} would remove its backups.`;
+  if (SYSTEM.test(real))
+    return `BACKUP_DIR (${directory})${leads} belongs to the system, or is emptied at a restart.`;
   const isFile = (await files.stat(directory))?.kind === "file";
   return isFile ? `BACKUP_DIR (${directory}) is a file, not a directory.` : null;
 }

@@ -17,6 +17,7 @@ const REASONS: Readonly<Record<string, string>> = {
 const REMEDIES: Readonly<Record<string, string>> = {
   EACCES: "Run as root.",
   ENOSPC: "Free some space, then run again; no partly written file was left behind.",
+  EROFS: "Look for errors of the disk (dmesg), mount it again, then run again.",
   EDQUOT: "Free some space, then run again; no partly written file was left behind.",
 };
 

@@ -206,7 +206,7 @@ function readHolder(descriptor: number): LockHolder | null {
 function refuseOlderVersion(name: string): void {
   const pid = findSocketHolder(`@fula-node:${name}`);
   if (pid !== null)
-    throw lockedBy(`Another run holds the lock on ${name}: process ${pid}, of an older fula-node.`);
+    throw lockedBy(`Another run holds the lock on ${name}: process ${pid}, of an older fula-node.`, pid);
 }
 
 function locked(name: string, other: LockHolder | null): OperatorError {
@@ -214,15 +214,18 @@ function locked(name: string, other: LockHolder | null): OperatorError {
     other === null
       ? `Another run holds the lock on ${name}, but did not identify itself.`
       : `Another run holds the lock on ${name}: ${other.verb}, process ${other.pid}, since ${other.since}.`,
+    other?.pid ?? null,
   );
 }
 
-function lockedBy(what: string): OperatorError {
+function lockedBy(what: string, pid: number | null): OperatorError {
   return new OperatorError({
     exit: "locked",
     what,
     why: "Two runs at the same time could undo each other's changes.",
     remedy:
-      "Wait for it to end, then run again. The lock is released when that process ends, even if it is killed.",
+      pid === null
+        ? "Wait for it to end, then run again. The lock is released when that process ends, even if it is killed."
+        : `Wait for it to end, then run again. If it hangs, end it: kill ${pid}. The lock is released when it ends.`,
   });
 }

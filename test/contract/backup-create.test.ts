@@ -16,6 +16,7 @@ import { PassThrough, Readable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { readArchiveFile } from "../../src/backup/archive-file.ts";
 import { readArchive } from "../../src/backup/archive-reader.ts";
@@ -436,6 +437,20 @@ describe.runIf(isThere)("a backup of a real database", () => {
       what: "pg_dump ended well, but gave no dump.",
     });
     expect(readdirSync(target)).toEqual([]);
+  });
+
+  it("says of a table that is locked that it is", async () => {
+    const session = new Client({ ...source.target, ssl: false });
+    await session.connect();
+    try {
+      await session.query("BEGIN; LOCK TABLE much IN ACCESS EXCLUSIVE MODE");
+      await expect(create()).rejects.toMatchObject({
+        exit: "unavailable",
+        what: "pg_dump did not complete the dump: another session holds a lock on a table.",
+      });
+    } finally {
+      await session.end();
+    }
   });
 
   it("is refused before it begins without space, and leaves nothing when the disk gets full", async () => {

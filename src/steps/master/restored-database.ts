@@ -58,11 +58,14 @@ export async function restoreDump(
     await run(["pg_restore", "--single-transaction", "--exit-on-error", ...to], { file: dump });
   } catch (cause) {
     if (!(cause instanceof OperatorError)) throw cause;
+    const why = saidBy((cause.why ?? cause.what).split("\n")) ?? cause.what;
     throw new OperatorError({
       exit: "unhealthy",
       what: "The database of the backup could not be restored. Nothing of it is in the new one.",
-      why: saidBy((cause.why ?? cause.what).split("\n")) ?? cause.what,
-      remedy: "Correct the cause, then run again: it goes on here.",
+      why,
+      remedy: why.includes("No space left on device")
+        ? "Free some space on the disk of Docker (docker info --format '{{.DockerRootDir}}'), then run again: it goes on here."
+        : "Correct the cause, then run again: it goes on here.",
       cause,
     });
   }

@@ -91,9 +91,14 @@ describe("the end of a join with an edge", () => {
     expect(await joinOn(ours, [])).not.toContain(adopted);
     const file = new FakeStorage();
     file.files.put("/root/notes.txt", "mine");
+    file.files.put("/proc/version", "Linux");
+    file.files.putLink("/proc", "/mnt/link");
     for (const [unfit, why] of [
       ["/root/notes.txt", "is a file"],
       ["/opt/fula-master/state", "is in /opt/fula-master"],
+      ["/opt/fula-writer/backups", "would remove its backups"],
+      ["/proc/backups", "belongs to the system"],
+      ["/mnt/link/x", "which leads to /proc/x, belongs to the system"],
     ])
       await expect(joinOn(file, [`BACKUP_DIR=${unfit}`, recipient])).rejects.toMatchObject({
         exit: "settings",

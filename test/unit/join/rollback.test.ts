@@ -124,6 +124,16 @@ describe("a rollback", () => {
     expect(box.writes).toEqual([]);
   });
 
+  it("is not made without a word if nobody can be asked", async () => {
+    const box = new FakeStorage();
+    const flags = { dryRun: false, yes: false };
+    await expect(rollBackNode("join-as-master", flags, worldOf(box))).rejects.toMatchObject({
+      exit: "preflight",
+      remedy: expect.stringContaining("--rollback --dry-run") as string,
+    });
+    expect(box.writes).toEqual([]);
+  });
+
   it("says what is removed with the migrations, before", async () => {
     const { plan } = await rollBack({}, true);
     expect(JSON.stringify(plan)).toContain("036_m36.down.sql removes table m36 (2 rows)");

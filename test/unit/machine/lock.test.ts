@@ -109,6 +109,7 @@ describe("the lock", () => {
     await expect(take(name, { ...HOLDER, pid: 1 })).rejects.toMatchObject({
       exit: "locked",
       what: `Another run holds the lock on ${name}: join-as-master, process 4711, since ${HOLDER.since}.`,
+      remedy: expect.stringContaining("If it hangs, end it: kill 4711.") as string,
     });
     await lock.release();
   });
