@@ -390,7 +390,7 @@ describe.runIf(isThere)("a backup of a real database", () => {
     await expect(create({ stop: AbortSignal.abort() })).rejects.toMatchObject({ exit: "interrupted" });
   });
 
-  it("leaves no pg_dump with its locks when whoever asked is killed", async () => {
+  it("holds up nobody, and leaves no pg_dump with its locks when whoever asked is killed", async () => {
     const given = {
       mode: "backup",
       target: source.target,
@@ -408,6 +408,12 @@ describe.runIf(isThere)("a backup of a real database", () => {
     const dumping = () => sql(source.target, DUMPING);
     await expect.poll(dumping, { timeout: 15_000, interval: 5 }).toEqual([{ n: "1" }]);
     process.kill(-(child.pid ?? 0), "SIGSTOP");
+    expect(await dumping()).toEqual([{ n: "1" }]);
+    // Nobody who works with the database waits for it.
+    await sql(source.target, "UPDATE much SET t = t || 'x' WHERE i <= 10");
+    await sql(source.target, "INSERT INTO much VALUES (0, 'written meanwhile')");
+    await sql(source.target, "CREATE TABLE made_meanwhile (i int)");
+    await sql(source.target, "DROP TABLE made_meanwhile");
     expect(await dumping()).toEqual([{ n: "1" }]);
     // It can't come to its own end.
     docker("pause", source.container);
