@@ -43,6 +43,8 @@ interface BackupGiven {
   readonly container: string;
   /** Free bytes where a directory is, or will be. */
   readonly freeBytes: number;
+  /** Of the last backup of this master; 0 if that is not known. */
+  readonly lastBytes: number;
   /** Aborted by a signal. What was written is removed then. */
   readonly stop: AbortSignal;
   /** How long the database may send nothing, in milliseconds. */
@@ -64,7 +66,7 @@ export interface MadeBackup {
 
 /** Twice so much of the dump is in memory at once. */
 const PART_BYTES = 8 * 1024 ** 2;
-/** Indexes are not in a dump, and it is compressed; a table of incompressible texts needs about this much. */
+/** Indexes are not in a dump, and it is compressed. One of random bytes needs more: then the last backup says how much. */
 const DATABASE_SHARE = 0.5;
 const SPACE_MORE_BYTES = 64 * 1024 ** 2;
 /** A table of which no row is left gives no byte while it is read; a database that hangs never gives one again. */
@@ -250,20 +252,20 @@ async function* readAhead<One>(source: AsyncGenerator<One>): AsyncGenerator<One,
 /** Throws (`preflight`) if the archive may not fit. */
 async function requireSpace(
   client: Client,
-  { freeBytes, directory }: BackupGiven,
+  { freeBytes, directory, lastBytes }: BackupGiven,
   files: readonly OpenFile[],
 ): Promise<void> {
   const { rows } = await client.query<{ bytes: string }>(
     "SELECT pg_database_size(current_database())::text AS bytes",
   );
   const database = Number(rows[0]?.bytes ?? 0);
-  const needed =
-    files.reduce((sum, { bytes }) => sum + bytes, 0) + database * DATABASE_SHARE + SPACE_MORE_BYTES;
+  const expected = files.reduce((sum, { bytes }) => sum + bytes, 0) + database * DATABASE_SHARE;
+  const needed = Math.max(expected, lastBytes) + SPACE_MORE_BYTES;
   if (freeBytes >= needed) return;
   throw new OperatorError({
     exit: "preflight",
     what: `The disk of ${directory} has ${decimalBytes(freeBytes)} free, and a backup may need ${decimalBytes(needed)}.`,
-    why: `The database has ${decimalBytes(database)}.`,
+    why: `The database has ${decimalBytes(database)}${lastBytes > expected ? `, and the last backup ${decimalBytes(lastBytes)}` : ""}.`,
     remedy: "Free some space there, or back up to another directory.",
   });
 }

@@ -72,9 +72,9 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
     const master = await readInstalledMaster(world, flags.baseDir);
     const { directory, locked } = chooseTarget(master, flags.to, given);
     const from = host.clock.monotonicMs();
-    const run = async () => {
+    const run = async (lastBytes: number) => {
       await refuseUnfinishedRotation(host, layout);
-      return await makeBackup(world, master, { directory, locked });
+      return await makeBackup(world, master, { directory, locked, lastBytes });
     };
     const regular = master.values("BACKUP_DIR");
     const keep = Number(master.values("BACKUP_KEEP"));
@@ -108,7 +108,8 @@ export async function backUpRegularly(
 ): Promise<string> {
   const master = await readInstalledMaster(world, baseDir);
   const recipients = requireRecipients(recipient, "BACKUP_RECIPIENT");
-  const make = () => makeBackup(world, master, { directory, locked: { kind: "recipients", recipients } });
+  const make = (lastBytes: number) =>
+    makeBackup(world, master, { directory, locked: { kind: "recipients", recipients }, lastBytes });
   return (await keepRecord(world, master, { directory, keep }, make)).path;
 }
 
@@ -155,10 +156,10 @@ async function makeByHand(
   { host }: World,
   { layout }: InstalledMaster,
   { directory, isOnlyOne }: { readonly directory: string; readonly isOnlyOne: boolean },
-  run: () => Promise<MadeBackup>,
+  run: (lastBytes: number) => Promise<MadeBackup>,
 ): Promise<PlacedBackup> {
   const isOwnDisk = await isOnOwnDisk(directory, layout.baseDir);
-  const one = await run();
+  const one = await run(0);
   const exit = hasPins(one) ? ("ok" as const) : ("pending" as const);
   const made = { ...one, isOwnDisk, exit };
   if (!isOnlyOne) return made;
@@ -191,7 +192,7 @@ async function keepRecord(
   world: World,
   { layout, values }: InstalledMaster,
   { directory, keep }: { readonly directory: string; readonly keep: number },
-  run: () => Promise<MadeBackup>,
+  run: (lastBytes: number) => Promise<MadeBackup>,
 ): Promise<PlacedBackup> {
   const { host, reporter } = world;
   const channels = await world.openChannels({
@@ -205,7 +206,7 @@ async function keepRecord(
     const before = parseBackupRecord(await host.files.readText(layout.backupRecord));
     const isOwnDisk = await isOnOwnDisk(directory, layout.baseDir);
     await requireMounted(before, isOwnDisk, { directory, recordPath: layout.backupRecord });
-    const one = await run();
+    const one = await run(before.at(-1)?.bytes ?? 0);
     const { name, bytes, sha256, path, manifest } = one;
     done.path = path;
     const newest = {
@@ -287,7 +288,11 @@ async function readLocked({ recipient, setFile }: BackupCreateFlags, world: Worl
 async function makeBackup(
   world: World,
   master: InstalledMaster,
-  { directory, locked }: { readonly directory: string; readonly locked: Locked },
+  {
+    directory,
+    locked,
+    lastBytes,
+  }: { readonly directory: string; readonly locked: Locked; readonly lastBytes: number },
 ): Promise<MadeBackup> {
   const { host, environment, hostname, version, reporter } = world;
   const { layout, values } = master;
@@ -339,6 +344,7 @@ async function makeBackup(
       image: image.id,
       container: `fula-backup-dump-${suffix}`,
       freeBytes,
+      lastBytes,
       stop: world.stop,
       longestSilenceMs: LONGEST_SILENCE_MS,
       report: (line) => world.reporter.note(line),

@@ -171,6 +171,7 @@ describe.runIf(isThere)("a backup of a real database", () => {
     more: {
       directory?: string;
       freeBytes?: number;
+      lastBytes?: number;
       onReport?: (line: string) => void;
       stop?: AbortSignal;
       longestSilenceMs?: number;
@@ -199,6 +200,7 @@ describe.runIf(isThere)("a backup of a real database", () => {
       image: docker("image", "inspect", "--format", "{{.Id}}", source.image),
       container: `fula-backup-dump-${process.pid}`,
       freeBytes: more.freeBytes ?? 1e12,
+      lastBytes: more.lastBytes ?? 0,
       stop: more.stop ?? new AbortController().signal,
       longestSilenceMs: more.longestSilenceMs ?? 600_000,
       report: (line) => more.onReport?.(line),
@@ -461,6 +463,10 @@ describe.runIf(isThere)("a backup of a real database", () => {
 
   it("is refused before it begins without space, and leaves nothing when the disk gets full", async () => {
     await expect(create({ freeBytes: 1000 })).rejects.toMatchObject({ exit: "preflight" });
+    await expect(create({ freeBytes: 1e9, lastBytes: 1e9 })).rejects.toMatchObject({
+      exit: "preflight",
+      why: expect.stringContaining("the last backup 1.0 GB") as string,
+    });
     const small = join(base, "small");
     mkdirSync(small);
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=512k", "tmpfs", small]);
@@ -535,6 +541,7 @@ describe.runIf(isThere)("a backup of a real database", () => {
       image: docker("image", "inspect", "--format", "{{.Id}}", source.image),
       container: `fula-backup-dump-${process.pid}-limited`,
       freeBytes: 1e12,
+      lastBytes: 0,
       stop: new AbortController().signal,
       longestSilenceMs: 600_000,
       report: () => {},

@@ -41,6 +41,7 @@ async function backup(): Promise<number> {
     image,
     container,
     freeBytes: Number.MAX_SAFE_INTEGER,
+    lastBytes: 0,
     stop: new AbortController().signal,
     longestSilenceMs: 600_000,
     report: () => {},
