@@ -18,6 +18,7 @@ import { countOf } from "../units.ts";
 const OLDEST = "0.3.0";
 const JOIN_DEADLINE_MS = 3 * 3_600_000;
 const LOOK_DEADLINE_MS = 120_000;
+const VERSION_DEADLINE_MS = 20_000;
 /** Whose data no rollback touches: an image that is older than its data may not start. */
 const DATA_IMAGES = ["KUBO_IMAGE", "CLUSTER_IMAGE", "POSTGRES_IMAGE"] as const;
 
@@ -44,11 +45,11 @@ export interface Rollback {
 
 /**
  * The version that a rollback from the running version puts back: the newest older one in the base directory. Throws if there is none,
- * if it can't work with the data, or if another version than these two is in use.
+ * if it can't work with the data, if it does not start, or if another version than these two is in use.
  */
 export async function findFormer(
   host: HostReader,
-  { layout, version }: Pick<Rollback, "layout" | "version">,
+  { layout, version, nodePath }: Pick<Rollback, "layout" | "version" | "nodePath">,
 ): Promise<string> {
   const [entries, current] = await Promise.all([
     host.files.list(layout.cliDir),
@@ -78,7 +79,38 @@ export async function findFormer(
       why: `Since ${OLDEST} the data of kubo and ipfs-cluster belongs to another user, whose files its containers can't read.`,
       remedy: "Stay with this version. To repair it, run the join command without --rollback.",
     });
+  await refuseDamagedProgram(host, `${layout.cliDir}/${former}`, { former, nodePath });
   return former;
+}
+
+/** Its join is the last step: by then the services are stopped, and the migrations are reverted. */
+async function refuseDamagedProgram(
+  { files, system }: HostReader,
+  directory: string,
+  { former, nodePath }: Pick<Rollback, "former" | "nodePath">,
+): Promise<void> {
+  const script = `${directory}/bin/fula-node.js`;
+  const parts = [script, `${directory}/dist/cli.js`];
+  const stats = await Promise.all(parts.map((path) => files.stat(path)));
+  const missing = parts.filter((_, index) => stats[index] === null);
+  const failure =
+    missing.length > 0
+      ? `${missing.join(" and ")} ${missing.length === 1 ? "is" : "are"} missing`
+      : await system.tryProgram([nodePath, script, "--version"], { timeoutMs: VERSION_DEADLINE_MS });
+  if (failure === null) return;
+  // What Node.js prints of a file that it can't load begins with a place in some code.
+  const isTrace = /^(?:node:|file:|\/\S+:\d+$)/.test(failure);
+  throw new OperatorError({
+    exit: "preflight",
+    what: `The program of version ${former} does not start, so it can't take this node over.`,
+    why: isTrace ? `${directory} has a part that is missing or damaged.` : `${failure}.`,
+    remedy: stayOrRestore(directory, former),
+  });
+}
+
+/** Two ways on if files of the former version are missing. Its own join can't put them back: it refuses while this version is in use. */
+function stayOrRestore(directory: string, former: string): string {
+  return `Stay with this version: run the join command without --rollback. Or get the files of ${former} again, then run this once more: \`npm pack fula-node@${former} && tar -xzf fula-node-${former}.tgz --strip-components=1 -C ${directory}\``;
 }
 
 /** `--set` flags for the images of data whose default has changed since the first version: the former one would take its own. */
@@ -161,13 +193,13 @@ async function findUnknown(
   { layout, former }: Rollback,
   target: PostgresTarget,
 ): Promise<readonly MigrationItem[]> {
-  const directory = `${layout.cliDir}/${former}/migrations`;
-  const files = await host.files.list(directory);
+  const directory = `${layout.cliDir}/${former}`;
+  const files = await host.files.list(`${directory}/migrations`);
   if (files === null)
     throw new OperatorError({
-      exit: "integrity",
-      what: `${directory} is missing, so nobody can say which schema version ${former} needs.`,
-      remedy: `Install it again: npx fula-node@${former} makes that directory. Or stay with this version.`,
+      exit: "preflight",
+      what: `${directory}/migrations is missing, so nobody can say which schema version ${former} needs.`,
+      remedy: stayOrRestore(directory, former),
     });
   const known = new Set(files.map((name) => Number.parseInt(name, 10)));
   const { items } = await host.migrations.status(target);

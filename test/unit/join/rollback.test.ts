@@ -12,7 +12,7 @@ import {
   keepImages,
   type Rollback,
 } from "../../../src/join/rollback.ts";
-import { MASTER_BASE_DIR } from "../../../src/settings/layout.ts";
+import { MASTER_BASE_DIR, storageLayout } from "../../../src/settings/layout.ts";
 import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import type { PostgresTarget } from "../../../src/settings/postgres-target.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
@@ -30,7 +30,8 @@ function arrange(): void {
   host = new FakeMaster();
   unlocked = 0;
   for (const version of [FORMER, NOW])
-    host.files.put(`${LAYOUT.cliDir}/${version}/bin/fula-node.js`, version);
+    for (const part of ["bin/fula-node.js", "dist/cli.js"])
+      host.files.put(`${LAYOUT.cliDir}/${version}/${part}`, version);
   for (const file of ["001_schema.sql", "018_deductions.sql", "018_deductions.down.sql"])
     host.files.put(`${LAYOUT.cliDir}/${FORMER}/migrations/${file}`, "");
   host.files.putLink(NOW, LAYOUT.cliCurrent);
@@ -40,7 +41,7 @@ function arrange(): void {
   for (const { version } of host.migrations.files) host.migrations.applied.add(version);
   for (const name of ["fula-pinning-api", "fula-pinning-webui"]) host.docker.putContainer(name);
   let works = false;
-  host.system.onTry = () => (works ? null : "it has changes to make");
+  host.system.onTry = (argv) => (works || argv.at(-1) === "--version" ? null : "it has changes to make");
   host.system.onCommand = (argv) => {
     expect(argv.join(" ")).toBe(`${JOIN} --yes`);
     works = true;
@@ -235,13 +236,20 @@ describe("a rollback", () => {
 
   it("does not guess which schema the former one needs", async () => {
     host.files.drop(`${LAYOUT.cliDir}/${FORMER}/migrations`);
-    await expect(rollBack()).rejects.toMatchObject({ exit: "integrity" });
+    await expect(rollBack()).rejects.toMatchObject({
+      exit: "preflight",
+      // The join of the former version refuses while this one is in use.
+      remedy: expect.stringMatching(
+        /without --rollback.*`npm pack fula-node@0\.4\.0 && tar -xzf [^ ]+ .*-C [^ ]+0\.4\.0`$/,
+      ),
+    });
     expect(wrote()).toEqual([]);
   });
 });
 
 describe("the version that a rollback goes back to", () => {
-  const find = (version = NOW) => findFormer(host, { layout: LAYOUT, version });
+  const find = (version = NOW) => findFormer(host, { layout: LAYOUT, version, nodePath: "/usr/bin/node" });
+  const program = `${LAYOUT.cliDir}/${FORMER}`;
 
   it("is the newest older one, also when the link is at it already", async () => {
     host.files.put(`${LAYOUT.cliDir}/0.3.0/bin/fula-node.js`, "");
@@ -284,10 +292,49 @@ describe("the version that a rollback goes back to", () => {
       "preflight",
       /0\.3\.0 is in use/,
     ],
+    [
+      "one whose program is gone",
+      (box: FakeMaster) => box.files.drop(`${LAYOUT.cliDir}/${FORMER}/bin`),
+      "preflight",
+      /0\.4\.0 does not start/,
+    ],
   ] as const)("is refused: %s", async (_what, change, exit, what) => {
     change(host);
     await expect(find()).rejects.toMatchObject({ exit, what: expect.stringMatching(what) });
     await expect(find()).rejects.toBeInstanceOf(OperatorError);
+  });
+
+  it("is refused if its program does not start, in words and not with the trace of Node.js", async () => {
+    const failures = [
+      ["node:internal/modules/esm/resolve:283", `${program} has a part that is missing or damaged.`],
+      [`${program}/bin/fula-node.js:3`, `${program} has a part that is missing or damaged.`],
+      ["fula-node needs Node.js 22", "fula-node needs Node.js 22."],
+    ] as const;
+    for (const [printed, why] of failures) {
+      host.system.onTry = (argv) =>
+        argv.join(" ") === `/usr/bin/node ${program}/bin/fula-node.js --version` ? printed : null;
+      await expect(find()).rejects.toMatchObject({
+        exit: "preflight",
+        why,
+        remedy: expect.stringContaining(`--strip-components=1 -C ${program}`),
+      });
+    }
+    host.files.drop(`${program}/dist`);
+    await expect(find()).rejects.toMatchObject({ why: `${program}/dist/cli.js is missing.` });
+    expect(host.writes).toEqual([]);
+  });
+
+  it("is looked at before a rollback stops or reverts anything, also with --dry-run", async () => {
+    const box = new FakeStorage();
+    const { cliDir, cliCurrent } = storageLayout("/opt/fula-storage");
+    for (const version of [FORMER, NOW]) box.files.put(`${cliDir}/${version}/package.json`, "{}");
+    box.files.putLink(NOW, cliCurrent);
+    const takeLock = () => Promise.resolve({ release: () => Promise.resolve() });
+    for (const dryRun of [true, false])
+      await expect(
+        rollBackNode("join-as-storage-node", { dryRun, yes: true }, worldOf(box, { takeLock, version: NOW })),
+      ).rejects.toMatchObject({ exit: "preflight", what: expect.stringContaining("does not start") });
+    expect(box.writes).toEqual([]);
   });
 });
 
