@@ -24,8 +24,7 @@ export interface DoctorFlags {
 export async function doctor(flags: DoctorFlags, world: World): Promise<VerbExit> {
   requireRoot(world.host, "the settings contain secrets");
   refuseSilentFix(flags, world);
-  if (flags.bundle !== undefined)
-    await (await import("../doctor/bundle-file.ts")).refuseExisting(flags.bundle);
+  if (flags.bundle !== undefined) await (await import("../doctor/bundle-file.ts")).requirePlace(flags.bundle);
   const before = await examine(flags.baseDir, world, monotonic);
   const fix = flags.fix ? await repair(before, flags, world) : null;
   const isLookedAtAgain = fix !== null && fix.hasRun;
@@ -33,8 +32,11 @@ export async function doctor(flags: DoctorFlags, world: World): Promise<VerbExit
   const findings = sortFindings([...(fix?.findings ?? []), ...after.findings]);
   const diagnosis = { ...after, findings };
   const lines = linesOf(diagnosis, flags.verbose, world);
-  const bundle = flags.bundle === undefined ? null : await writeTo(flags.bundle, diagnosis, world);
+  const written = flags.bundle === undefined ? null : await tryWriteTo(flags.bundle, diagnosis, world);
+  const failure = written instanceof OperatorError ? written : null;
+  const bundle = written instanceof OperatorError ? null : written;
   const exit = exitOf(findings);
+  const ending = failure?.exit ?? exit;
   await world.reporter.close();
   world.reporter.result({
     data: {
@@ -44,13 +46,18 @@ export async function doctor(flags: DoctorFlags, world: World): Promise<VerbExit
       counts: countSeverities(findings),
       ...(fix === null ? {} : { fix: { before: before.findings, join: fix.data } }),
       ...(bundle === null ? {} : { bundle }),
-      exit,
-      exitCode: EXIT_CODES[exit],
+      exit: ending,
+      exitCode: EXIT_CODES[ending],
     },
     lines: [...(fix?.lines ?? []), ...lines, ...(bundle === null ? [] : linesOfBundle(bundle, world))],
   });
+  // After the findings: they are what the operator asked for, and some of them may be repaired by now.
+  if (failure !== null) throw isLookedAtAgain ? failure.withChanged(REPAIRED) : failure;
   return exit;
 }
+
+const REPAIRED =
+  "what the repair did, which is printed above; the journal in the base directory lists every change.";
 
 function linesOf(
   { title, findings }: Diagnosis,
@@ -145,6 +152,16 @@ function ofStoppedRepair({ what, why, remedy, changed, problems }: OperatorError
 interface Bundle {
   readonly path: string;
   readonly sizeBytes: number;
+}
+
+/** The archive, or why it could not be written. */
+async function tryWriteTo(path: string, diagnosis: Diagnosis, world: World): Promise<Bundle | OperatorError> {
+  try {
+    return await writeTo(path, diagnosis, world);
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) return thrown;
+    throw thrown;
+  }
 }
 
 async function writeTo(path: string, diagnosis: Diagnosis, world: World): Promise<Bundle> {

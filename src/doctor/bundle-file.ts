@@ -1,11 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { link, lstat, open, rename, rm } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { access, constants, link, lstat, open, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { pack } from "tar-stream";
 import { messageOf, OperatorError } from "../errors.ts";
-import { codeOf, isAbsence } from "../machine/file-errors.ts";
+import { codeOf, fileError, isAbsence, resolvable } from "../machine/file-errors.ts";
 import { removeLeftovers, sync, TEMPORARY_MARK } from "../machine/file-writer.ts";
 
 /** One file of the archive. */
@@ -16,15 +17,41 @@ export interface BundleEntry {
 
 const MODE = 0o600;
 
-/** Throws (`usage`) if something has this name already: an archive never replaces anything. */
-export async function refuseExisting(path: string): Promise<void> {
+/**
+ * Throws (`usage`, `unavailable`) if no archive can be written there: for a place that is wrong, before anything is looked at. An
+ * archive never replaces anything.
+ */
+export async function requirePlace(path: string): Promise<void> {
+  if (path.trim() === "")
+    throw new OperatorError({
+      exit: "usage",
+      what: "--bundle has no file name.",
+      remedy: "Name the new file, such as --bundle support.tar.gz.",
+    });
+  const target = resolve(resolvable(path));
+  const directory = dirname(target);
+  const [there, above] = await Promise.all([orNull(lstat(target), path), orNull(stat(directory), path)]);
+  if (there !== null) throw exists(path);
+  if (above?.isDirectory() !== true)
+    throw new OperatorError({
+      exit: "usage",
+      what: `${directory} ${above === null ? "does not exist" : "is not a directory"}, so ${path} can't be written.`,
+      remedy: REMEDY,
+    });
+  await access(directory, constants.W_OK).catch((thrown: unknown) => {
+    throw failure(path, thrown);
+  });
+}
+
+const REMEDY = "Give a file in a directory that exists and has space.";
+
+async function orNull<Found>(asking: Promise<Found>, path: string): Promise<Found | null> {
   try {
-    await lstat(path);
+    return await asking;
   } catch (thrown) {
-    if (isAbsence(thrown)) return;
+    if (isAbsence(thrown)) return null;
     throw failure(path, thrown);
   }
-  throw exists(path);
 }
 
 /**
@@ -41,6 +68,9 @@ export async function writeBundle(
     dirname(target),
     `.${basename(target)}${TEMPORARY_MARK}${process.pid}.${randomBytes(6).toString("hex")}`,
   );
+  // A signal ends the process in the middle.
+  const remove = (): void => rmSync(temporary, { force: true });
+  process.once("exit", remove);
   try {
     // What a killed run left.
     await removeLeftovers(target);
@@ -49,16 +79,24 @@ export async function writeBundle(
     const written = pipeline(archive, createGzip(), file.createWriteStream({ flush: true }));
     // Its error is thrown below, where it is awaited.
     written.catch(() => {});
-    await Promise.race([fill(archive, entries, now), written]);
+    await Promise.race([fill(archive, entries, now), written]).catch(async (thrown: unknown) => {
+      // This closes the file.
+      archive.destroy();
+      await written.catch(() => {});
+      throw thrown;
+    });
     await written;
     const { size } = await lstat(temporary);
     await giveName(temporary, target);
     await sync(dirname(target));
     return size;
   } catch (thrown) {
-    await rm(temporary, { force: true });
+    // Where its directory is gone, too, there is nothing to remove.
+    await rm(temporary, { force: true }).catch(() => {});
     if (thrown instanceof OperatorError) throw thrown;
     throw codeOf(thrown) === "EEXIST" ? exists(path) : failure(path, thrown);
+  } finally {
+    process.off("exit", remove);
   }
 }
 
@@ -98,10 +136,6 @@ function exists(path: string): OperatorError {
 }
 
 function failure(path: string, cause: unknown): OperatorError {
-  return new OperatorError({
-    exit: "unavailable",
-    what: `${path} can't be written: ${messageOf(cause)}.`,
-    remedy: "Give a file in a directory that exists and has space.",
-    cause,
-  });
+  const { what, why = messageOf(cause) } = fileError("write", path, cause);
+  return new OperatorError({ exit: "unavailable", what, why, remedy: REMEDY, cause });
 }

@@ -79,7 +79,11 @@ async function doctorOn(
 ): Promise<Diagnosed> {
   const results: Result[] = [];
   const world = worldOf(host, parts);
-  const reporter = { ...world.reporter, table, wrap, result: (result: Result) => void results.push(result) };
+  const report = (result: Result): void => {
+    results.push(result);
+    parts.reporter?.result(result);
+  };
+  const reporter = { ...world.reporter, table, wrap, result: report };
   const exit = await doctor(
     { verbose: false, fix: false, yes: false, ...flags },
     {

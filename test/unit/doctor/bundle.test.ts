@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
@@ -8,7 +8,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { NAMES } from "../../../src/settings/layout.ts";
 import { type DoctorBench, openDoctorBench } from "../../support/doctor-master.ts";
 import { LAYOUT, secretsOf } from "../../support/master-boxes.ts";
-import type { FakeStorage } from "../../support/storage-fake.ts";
+import { type FakeStorage, worldOf } from "../../support/storage-fake.ts";
+import type { Result } from "../../../src/ui/reporter.ts";
+import type { World } from "../../../src/world.ts";
 
 let bench: DoctorBench;
 let base: string;
@@ -21,6 +23,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(base, { recursive: true, force: true }));
 
+const RUN: Partial<World> = { pid: 1, takeLock: async () => ({ release: async () => {} }) };
 const EMAIL = "ann.user+7@mail.example.org";
 
 async function unpack(path: string): Promise<ReadonlyMap<string, string>> {
@@ -173,9 +176,71 @@ it("is root's alone, whole under its name, and replaces nothing", async () => {
   const before = readFileSync(path);
   await expect(bench.doctorOn(bench.master(), { bundle: path })).rejects.toMatchObject({ exit: "usage" });
   expect(readFileSync(path)).toEqual(before);
+});
+
+it("is refused for a place where it can't be written, before anything is looked at or repaired", async () => {
+  const file = join(base, "file");
+  writeFileSync(file, "theirs");
+  const places = [
+    ["", /^--bundle has no file name/],
+    [" ", /^--bundle has no file name/],
+    [join(base, "none", "a.tar.gz"), /none does not exist, so .*a\.tar\.gz can't be written/],
+    [join(file, "a.tar.gz"), /file is not a directory, so /],
+    [join(file, "below", "a.tar.gz"), /below does not exist, so /],
+    [base, /exists already/],
+  ] as const;
+  for (const [bundle, what] of places) {
+    const host = bench.master((one) => void one.docker.boxes.delete(NAMES.webui));
+    await expect(bench.doctorOn(host, { bundle, fix: true, yes: true }, RUN), bundle).rejects.toMatchObject({
+      exit: "usage",
+      what: expect.stringMatching(what) as string,
+      remedy: expect.any(String) as string,
+    });
+    expect(host.writes, bundle).toEqual([]);
+  }
+  expect(readdirSync(base)).toEqual(["file"]);
+});
+
+it("prints the findings, and then in words why it could not be written", async () => {
+  const shown: Result[] = [];
+  const host = bench.master((one) => {
+    one.docker.boxes.delete(NAMES.webui);
+    one.system.facts.clockSynchronised = false;
+  });
+  const reporter = { ...worldOf(host).reporter, result: (result: Result) => void shown.push(result) };
+  const path = join(base, "gone", "a.tar.gz");
+  mkdirSync(join(base, "gone"));
+  const takeLock = async () => {
+    rmSync(join(base, "gone"), { recursive: true, force: true });
+    return { release: async () => {} };
+  };
   await expect(
-    bench.doctorOn(bench.master(), { bundle: join(base, "none", "a.tar.gz") }),
-  ).rejects.toMatchObject({ exit: "unavailable" });
+    bench.doctorOn(host, { bundle: path, fix: true, yes: true }, { ...RUN, takeLock, reporter }),
+  ).rejects.toMatchObject({
+    exit: "unavailable",
+    what: `Cannot write ${path}.`,
+    why: "it does not exist",
+    changed: expect.stringMatching(/^what the repair did/) as string,
+  });
+  expect(host.docker.boxes.get(NAMES.webui)?.status).toBe("running");
+  expect(shown.at(-1)?.lines.join("\n")).toContain("clock");
+  expect(shown.at(-1)?.data).toMatchObject({ exit: "unavailable", exitCode: 29 });
+});
+
+it("leaves nothing if a signal ends the process in the middle", async () => {
+  const { writeBundle } = await import("../../../src/doctor/bundle-file.ts");
+  const others = new Set(process.listeners("exit"));
+  const seen: (readonly string[])[] = [];
+  const entries = async function* () {
+    yield { name: "x", text: "y" };
+    seen.push(readdirSync(base));
+    for (const act of process.listeners("exit")) if (!others.has(act)) act(130);
+    seen.push(readdirSync(base));
+    throw new Error("the process has ended");
+  };
+  await expect(writeBundle(join(base, "a.tar.gz"), entries(), new Date(0))).rejects.toThrow();
+  expect(seen).toEqual([[expect.stringContaining(".a.tar.gz.fula-node-tmp.")], []]);
+  expect(process.listeners("exit").filter((act) => !others.has(act))).toEqual([]);
 });
 
 it("leaves nothing if something takes the name meanwhile", async () => {
