@@ -49,6 +49,8 @@ function formsOf(value: string): readonly string[] {
     encoded.replaceAll(/%[0-9A-F]{2}/g, (code) => code.toLowerCase()),
     encoded.replaceAll("%20", "+"),
     ...(value.length < SHORTEST_ENCODED ? [] : [bytes.toString("hex"), bytes.toString("hex").toUpperCase()]),
+    // A key in hex is the same key in other letters.
+    ...(/^[0-9a-f]{8,}$/i.test(value) ? [value.toLowerCase(), value.toUpperCase()] : []),
     ...[0, 1, 2].flatMap((shift) => base64Inside(bytes, shift)),
   ];
 }
@@ -65,14 +67,28 @@ function base64Inside(bytes: Buffer, shift: number): readonly string[] {
   return [inside, inside.replaceAll("+", "-").replaceAll("/", "_")];
 }
 
-/** Every repetition here has a limit: a line of a log can be long, and must not be slow. */
-const EMAIL = /[\w.!#$%&'*+/=?^`{|}~-]{1,64}(?:@|%40)(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,63}/;
+/** An `@`, also as it stands in an address and in JSON. */
+const AT = String.raw`(?:@|%40|\\{1,2}u0040)`;
+const HAS_AT = new RegExp(AT);
+
+/**
+ * An e-mail address whose letters are these. Its name can be quoted and have spaces, and its domain can be an IP address in brackets.
+ * Of domains without a dot, only `localhost` counts: an account can have such an address, but what else looks like one is a login on a
+ * machine or the digest of an image. Every repetition here has a limit: a line of a log can be long, and must not be slow.
+ */
+function emailOf(letters: string): string {
+  const name = `(?:[${letters}\\w.!#$%&'*+/=?^\`{|}~-]{1,64}|\\\\?"[${letters}\\w][^"\\r\\n]{0,63}")`;
+  const domain = `(?:(?:[${letters}0-9-]{1,63}\\.){1,8}[${letters}]{2,63}|localhost\\b|\\[[\\w.:]{2,45}\\])`;
+  return name + AT + domain;
+}
+
+const EMAIL = new RegExp(emailOf("A-Za-z"));
 
 /** In a text, names in other letters count, too; in what is decoded, any byte may look like such a letter. */
-const EMAILS = /[\p{L}\w.!#$%&'*+/=?^`{|}~-]{1,64}(?:@|%40)(?:[\p{L}0-9-]{1,63}\.){1,8}[\p{L}]{2,63}/gu;
+const EMAILS = new RegExp(emailOf("\\p{L}"), "gu");
 
 function mayHaveEmail(text: string): boolean {
-  return text.includes("@") || text.includes("%40");
+  return HAS_AT.test(text);
 }
 
 /** Names whose value is a secret, whatever it is. */

@@ -38,6 +38,15 @@ describe("a known secret", () => {
     }
   });
 
+  it("that is hex is taken out in small and in capital letters", () => {
+    const key = "0123456789abcdef00ff";
+    for (const known of [key, key.toUpperCase()]) {
+      const hide = createRedactor([known]);
+      for (const text of [key, key.toUpperCase(), `0x${key.toUpperCase()}`])
+        expect(hide(`key ${text} end`)).not.toContain(text.slice(4));
+    }
+  });
+
   it("never stays, wherever it stands in base64", () => {
     const chars = fc.string({ maxLength: 40 });
     fc.assert(
@@ -79,6 +88,13 @@ test.each([
   ["a cookie", "Cookie: session=abc123def; other=ghi456", "ghi456"],
   ["a flag", "run --password hunter22 --verbose", "hunter22"],
   ["an e-mail address in other letters", "mail from jürgen@müller.example.org", "rgen"],
+  ["an e-mail address with a quoted name", 'mail "ann quoted"@example.org now', "quoted"],
+  ["one with a quoted name in JSON", JSON.stringify({ to: '"ann quoted"@example.org' }), "quoted"],
+  ["one of this machine", "mail from ann@localhost now", "ann"],
+  ["one at an IP address", "mail from ann@[192.0.2.1] now", "ann"],
+  ["one at an IPv6 address", "mail from ann@[IPv6:2001:db8::1] now", "ann"],
+  ["one whose @ is escaped in JSON", String.raw`{"to":"ann\u0040example.org"}`, "ann"],
+  ["one whose @ is escaped twice", String.raw`{\"to\":\"ann\\u0040example.org\"}`, "ann"],
   ["a key of age", "AGE-SECRET-KEY-1QQQQQQ", "1QQQQQQ"],
   ["a post-quantum key of age", "AGE-SECRET-KEY-PQ-1QQQQQQ", "1QQQQQQ"],
 ])("%s is taken out", (_name, text, hidden) => {
@@ -88,7 +104,9 @@ test.each([
 });
 
 it("is fast with a line that is long", () => {
-  const long = ["a", "a.", "eyJ-", "pass-", '"a', "a@", "a://"].map((part) => part.repeat(5_000));
+  const long = ["a", "a.", "eyJ-", "pass-", '"a', "a@", '"a ', "a@[", "a%40a.", "\\u0040", "a://"].map(
+    (part) => part.repeat(5_000),
+  );
   const startMs = performance.now();
   for (const line of long) redact(line);
   // A second on a busy machine; a pattern without limits takes minutes.
@@ -100,6 +118,8 @@ it("leaves what is no secret: ids, digests, paths, addresses, times", () => {
     "2026-01-01T00:00:00Z pinned bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi",
     "peer 12D3KooWKuboKuboKuboKuboKuboKuboKuboKuboKuboKuboKubo at /ip4/192.0.2.1/tcp/4001",
     "image postgres@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    "npx fula-node@0.5.0, root@box-1, @localhost:5432, [localhost], node@[no address]",
+    '{"owner":"@example.org","list":[1,"@example.org"],"at":"x","@type":"y"}',
     "http://127.0.0.1:5001/api/v0/id?arg=1 answers 200 for /opt/fula-master/docker-compose.yml",
   ].join("\n");
   expect(redact(plain)).toBe(plain);
