@@ -84,12 +84,32 @@ function stoppedAtOnce(signal: string): string {
   return `Stopped by ${signal} at once. Something that it made may be left:\nthe same command removes it when it runs again.\n`;
 }
 
+function stopped(signal: string, isUntouched: boolean): string {
+  const what = isUntouched
+    ? "Nothing was changed."
+    : "The last change may be half done; running again is safe and continues from there.";
+  return `Stopped by ${signal}. ${what}`;
+}
+
+/** A reporter that also notes whether a change was started. */
+export function watchChanges(given: Reporter): {
+  readonly reporter: Reporter;
+  readonly hasStarted: () => boolean;
+} {
+  let isStarted = false;
+  const listen: Reporter["listen"] = (event) => {
+    if (event.type === "change-started") isStarted = true;
+    given.listen(event);
+  };
+  return { reporter: { ...given, listen }, hasStarted: () => isStarted };
+}
+
 async function runVerb(
   verb: Verb,
   { process, output, version, exit, kind }: ProcessContext & { readonly kind: VerbKind },
 ): Promise<number> {
   const stopController = new AbortController();
-  let reporter: Reporter | null = null;
+  let watch: ReturnType<typeof watchChanges> | null = null;
   const stop = (signal: keyof typeof SIGNALS): void => {
     const isFirst = !stopController.signal.aborted;
     stopController.abort();
@@ -100,22 +120,24 @@ async function runVerb(
       if (signal !== "SIGHUP") process.once(signal, stop);
       process.stderr.write(isFirst ? stopping(signal) : stoppedAtOnce(signal));
       if (isFirst) return;
-    } else if (reporter === null || kind === "reads" || kind === "asks")
-      process.stderr.write(`Stopped by ${signal}. Nothing was changed.\n`);
-    else
-      reporter.note(
-        `\nStopped by ${signal}. The last change may be half done; running again is safe and continues from there.`,
-      );
+    } else if (watch === null || kind === "reads" || kind === "asks")
+      process.stderr.write(`${stopped(signal, true)}\n`);
+    else {
+      const { reporter, hasStarted } = watch;
+      for (const line of ["", ...reporter.wrap(stopped(signal, kind === "plans" && !hasStarted()))])
+        reporter.note(line);
+    }
     exit(SIGNALS[signal]);
   };
   process.once("SIGINT", stop);
   process.once("SIGTERM", stop);
   if (kind === "takes-back") process.on("SIGHUP", stop);
-  const world = await createWorld(process, version, {
+  const created = await createWorld(process, version, {
     json: process.argv.includes("--json"),
     stop: stopController.signal,
   });
-  ({ reporter } = world);
+  watch = watchChanges(created.reporter);
+  const world = { ...created, reporter: watch.reporter };
   output.onLost(({ isClosed, why }) => {
     if (!isClosed) process.stderr.write(`Warning: The output can't be written: ${why}.\n`);
     if (kind === "reads" || kind === "asks" || kind === "follows")

@@ -60,6 +60,9 @@ export function addBackup(program: Command, baseDir: () => Option, run: Run): vo
     )
     .option("--json", "print one JSON object instead of text")
     .action((file: string, flags: BackupUnpackFlags) =>
-      run(async (world) => (await import("./commands/backup-archive.ts")).backupUnpack(file, flags, world)),
+      run(
+        async (world) => (await import("./commands/backup-archive.ts")).backupUnpack(file, flags, world),
+        "plans",
+      ),
     );
 }

@@ -26,7 +26,7 @@ export function addChecks(program: Command, run: Run): void {
     .action((flags: DoctorFlags) =>
       run(
         async (world) => (await import("./commands/doctor.ts")).doctor(flags, world),
-        flags.fix ? "changes" : "asks",
+        flags.fix ? "plans" : "asks",
       ),
     );
 

@@ -57,10 +57,12 @@ export function addMaster(program: Command, baseDir: () => Option, run: Run): vo
     .addOption(rollback())
     .option("--json", "print one JSON object instead of text")
     .action((flags: JoinFlags & { rollback: boolean }) =>
-      run(async (world) =>
-        flags.rollback
-          ? (await import("./commands/rollback.ts")).rollBack("join-as-master", flags, world)
-          : (await import("./commands/join-as-master.ts")).joinAsMaster(flags, world),
+      run(
+        async (world) =>
+          flags.rollback
+            ? (await import("./commands/rollback.ts")).rollBack("join-as-master", flags, world)
+            : (await import("./commands/join-as-master.ts")).joinAsMaster(flags, world),
+        "plans",
       ),
     );
 }
@@ -108,13 +110,15 @@ export function addStorageNode(program: Command, run: Run): void {
     .option("--json", "print one JSON object instead of text")
     .action(
       ({ allowHttpPool = false, ...flags }: StorageFlags & { allowHttpPool?: boolean; rollback: boolean }) =>
-        run(async (world) =>
-          flags.rollback
-            ? (await import("./commands/rollback.ts")).rollBack("join-as-storage-node", flags, world)
-            : (await import("./commands/join-as-storage-node.ts")).joinAsStorageNode(
-                { ...flags, allowHttp: flags.allowHttp || allowHttpPool },
-                world,
-              ),
+        run(
+          async (world) =>
+            flags.rollback
+              ? (await import("./commands/rollback.ts")).rollBack("join-as-storage-node", flags, world)
+              : (await import("./commands/join-as-storage-node.ts")).joinAsStorageNode(
+                  { ...flags, allowHttp: flags.allowHttp || allowHttpPool },
+                  world,
+                ),
+          "plans",
         ),
     );
 }
@@ -137,6 +141,6 @@ export function addLeave(program: Command, run: Run): void {
     .option("--base-dir <dir>", "directory of the node (default: /opt/fula-master or /opt/fula-storage)")
     .option("--json", "print one JSON object instead of text")
     .action((flags: LeaveFlags) =>
-      run(async (world) => (await import("./commands/leave.ts")).leave(flags, world)),
+      run(async (world) => (await import("./commands/leave.ts")).leave(flags, world), "plans"),
     );
 }

@@ -9,9 +9,10 @@ export type Verb = (world: World) => Promise<VerbExit>;
  * A closed output (`| head`) ends a verb that only reads; one that changes something goes on. `asks`: as `reads`, and when
  * it has printed, it does not wait for questions that are still open. `takes-back`: the first signal lets it take back what it
  * made, and a second one ends it at once; when it has ended, it does not wait either. `follows`: a signal is its usual end, and
- * a closed output ends it as if it only `reads`.
+ * a closed output ends it as if it only `reads`. `plans`: as `changes`, and it reports each change before it starts it: until the
+ * first one, nothing was changed.
  */
-export type VerbKind = "changes" | "reads" | "asks" | "serves" | "takes-back" | "follows";
+export type VerbKind = "changes" | "plans" | "reads" | "asks" | "serves" | "takes-back" | "follows";
 /** Runs one verb until it ends. */
 export type Run = (verb: Verb, kind?: VerbKind) => Promise<void>;
 

@@ -202,7 +202,7 @@ function addSecret(program: Command, baseDir: () => Option, run: Run): void {
     .option("-y, --yes", "change it without asking", false)
     .option("--value-file <path>", "take the new value from this file, or - for standard input")
     .action((name: string, flags: SecretFlags) =>
-      run(async (world) => (await import("./commands/secret.ts")).secretRotate(name, flags, world)),
+      run(async (world) => (await import("./commands/secret.ts")).secretRotate(name, flags, world), "plans"),
     );
 }
 

@@ -51,6 +51,7 @@ export async function backupUnpack(file: string, flags: BackupUnpackFlags, world
   const opener = await readOpener(flags.setFile, world);
   const leastBytes = await requireUnchanged(file, opener);
   const space = (path: string) => world.host.files.space(path);
+  world.reporter.listen({ type: "change-started", step: "unpack", summary: `unpack to ${flags.to}` });
   const read = await unpackArchive(file, opener, flags.to, { space, leastBytes });
   world.reporter.result({
     data: { verb: "backup unpack", file, directory: flags.to, ...read },

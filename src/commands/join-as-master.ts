@@ -183,10 +183,12 @@ function upgradeBackupOf(
 async function endInvited(world: World, baseDir: string, invite: MasterInvite): Promise<readonly NextStep[]> {
   const master = await readInstalledMaster(world, baseDir);
   const masterId = master.values("MASTER_ID");
-  if (masterId !== undefined)
+  if (masterId !== undefined) {
+    world.reporter.listen({ type: "change-started", step: "invite", summary: "mark the invite as used" });
     await withMasterDatabase(world, master, "invite", (database) =>
       bindMasterInvite(database, { pool: invite.clusterName, id: invite.id, masterId }),
     );
+  }
   const peer = await readWriterPeer(world.host, master.values);
   if (peer === null) return [];
   return [["On every other master, to trust this one:", `fula-node trust add ${peer.id}`]];

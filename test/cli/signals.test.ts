@@ -4,7 +4,8 @@ import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { type OnOutputLost, main } from "../../src/main.ts";
+import { type OnOutputLost, main, watchChanges } from "../../src/main.ts";
+import type { Reporter } from "../../src/ui/reporter.ts";
 import { eventually } from "../support/cluster-real.ts";
 
 /** A master's directory, whose database takes connections and never answers. */
@@ -103,10 +104,29 @@ describe.skipIf(process.getuid?.() !== 0)("a signal", () => {
   test.each([
     ["only reads says that nothing was changed", ["migrate", "status"], "Nothing was changed."],
     ["changes something says that it may be half done", ["migrate", "up"], "may be half done"],
+    [
+      "has not started a change yet says that nothing was changed",
+      ["join-as-master", "--dry-run"],
+      "Nothing was changed.",
+    ],
   ])("to a verb that %s", async (_what, verb, text) => {
     const { signal, exits, said } = await start(...verb);
     signal("SIGINT");
     expect(exits).toEqual([130]);
-    expect(said.stdout + said.stderr).toContain(text);
+    const printed = said.stdout + said.stderr;
+    expect(printed).toContain(text);
+    for (const line of printed.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
   });
+});
+
+test("a change that was started is noted, and still reported", () => {
+  const events: string[] = [];
+  const given = { listen: ({ type }) => void events.push(type) } as Partial<Reporter> as Reporter;
+  const { reporter, hasStarted } = watchChanges(given);
+  reporter.listen({ type: "planned", items: [] });
+  reporter.listen({ type: "step-started", step: "cli", title: "cli", changes: 1 });
+  expect(hasStarted()).toBe(false);
+  reporter.listen({ type: "change-started", step: "cli", summary: "install it" });
+  expect(hasStarted()).toBe(true);
+  expect(events).toEqual(["planned", "step-started", "change-started"]);
 });
