@@ -1,7 +1,9 @@
-import { existsSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, type Stats } from "node:fs";
 import {
+  access,
   chmod,
   chown,
+  constants,
   type FileHandle,
   lstat,
   mkdir,
@@ -109,7 +111,7 @@ export async function unpackArchive(
     readonly staysBegun?: boolean;
   },
 ): Promise<ReadArchive> {
-  await requireEmpty(directory);
+  await requireNewDirectory(directory);
   const { size } = await stat(file);
   const requireSpace = async (bytes: number, why: string): Promise<void> => {
     const { freeBytes } = await space(dirname(directory));
@@ -124,11 +126,12 @@ export async function unpackArchive(
   const least = Math.max(size, leastBytes);
   await requireSpace(least, `Unpacked, the backup has at least ${decimalBytes(least)}.`);
   const hidden = partialOf(directory);
-  // A run that is stopped by a signal leaves no secret. The directory stays: it says that a restore was cut off.
   const empty = (): void => {
     for (const name of existsSync(hidden) ? readdirSync(hidden) : [])
       rmSync(join(hidden, name), { recursive: true, force: true });
   };
+  // A run that is stopped by a signal leaves no secret. Of a restore, the directory stays: it says that it was cut off.
+  const clear = staysBegun ? empty : () => rmSync(hidden, { recursive: true, force: true });
   try {
     const there = await lstat(hidden).catch(() => null);
     // As the mark of a restore it stays, also on the way.
@@ -139,7 +142,7 @@ export async function unpackArchive(
       await rm(hidden, { recursive: true, force: true });
       await mkdir(hidden, { mode: 0o700 });
     }
-    process.once("exit", empty);
+    process.once("exit", clear);
     const unpacking = new Unpacking(hidden);
     let read: ReadArchive;
     try {
@@ -165,32 +168,55 @@ export async function unpackArchive(
     else await rm(hidden, { recursive: true, force: true });
     throw fileError("write", directory, thrown);
   } finally {
-    process.off("exit", empty);
+    process.off("exit", clear);
   }
 }
 
-/** An empty directory may be there. */
-async function requireEmpty(directory: string): Promise<void> {
-  const names = await readdir(directory).catch((thrown: unknown) => {
-    if (isAbsence(thrown)) return [];
-    throw fileError("read", directory, thrown);
-  });
-  const [own, parent] = await Promise.all(
-    [directory, dirname(directory)].map((path) => stat(path).catch(() => null)),
-  );
+/**
+ * Throws (`usage`, `foreign`, `preflight`) if nothing can be unpacked into a new directory of this name: before an archive is read, which
+ * can take long. An empty directory may be there.
+ */
+export async function requireNewDirectory(directory: string): Promise<void> {
+  const parent = dirname(directory);
+  const [own, above] = await Promise.all([look(directory, lstat), look(parent, stat)]);
+  if (above?.isDirectory() !== true)
+    throw refuse(
+      above === null ? `There is no directory ${parent}.` : `${parent} is not a directory.`,
+      above === null ? `Make it (mkdir -p ${parent}), or give another one.` : "Give a directory elsewhere.",
+    );
+  if (own !== null && !own.isDirectory())
+    throw refuse(
+      `${directory} is ${own.isSymbolicLink() ? "a symbolic link" : "not a directory"}.`,
+      "Give a directory that does not exist yet.",
+    );
   // What is unpacked gets its name at the end, and nothing gets the name of a mounted disk.
-  if (own !== null && own !== undefined && own.dev !== parent?.dev)
+  if (own !== null && own.dev !== above.dev)
+    throw refuse(`A disk is mounted at ${directory}.`, `Give a new directory on it: ${directory}/backup`);
+  const names = own === null ? [] : await readdir(directory);
+  if (names.length > 0)
     throw new OperatorError({
-      exit: "usage",
-      what: `A disk is mounted at ${directory}.`,
-      remedy: `Give a new directory on it: ${directory}/backup`,
+      exit: "foreign",
+      what: `${directory} is not empty.`,
+      remedy: "Give a directory that does not exist yet.",
     });
-  if (names.length === 0) return;
-  throw new OperatorError({
-    exit: "foreign",
-    what: `${directory} is not empty.`,
-    remedy: "Give a directory that does not exist yet.",
+  await access(parent, constants.W_OK).catch((thrown: unknown) => {
+    const { what, why = "" } = fileError("write", parent, thrown);
+    const remedy = "Give a directory on another disk, or make this one writable.";
+    throw new OperatorError({ exit: "preflight", what, why, remedy, cause: thrown });
   });
+}
+
+async function look(path: string, ask: typeof lstat): Promise<Stats | null> {
+  try {
+    return await ask(path);
+  } catch (thrown) {
+    if (isAbsence(thrown)) return null;
+    throw fileError("read", path, thrown);
+  }
+}
+
+function refuse(what: string, remedy: string): OperatorError {
+  return new OperatorError({ exit: "usage", what, remedy });
 }
 
 class Unpacking {

@@ -1,8 +1,8 @@
-import { basename, isAbsolute } from "node:path";
+import { basename, isAbsolute, resolve } from "node:path";
 import gt from "semver/functions/gt.js";
 import valid from "semver/functions/valid.js";
 import type { BackupManifest } from "../backup/backup-manifest.ts";
-import { requireUnchanged, unpackArchive, verifyArchive } from "../backup/unpack.ts";
+import { requireNewDirectory, requireUnchanged, unpackArchive, verifyArchive } from "../backup/unpack.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { requireRoot } from "../join/base-dir.ts";
 import { readOpener } from "../join/from-backup/backup-key.ts";
@@ -48,15 +48,17 @@ export async function backupUnpack(file: string, flags: BackupUnpackFlags, world
       what: `--to is ${JSON.stringify(flags.to)}; it must be an absolute path of a new directory.`,
       remedy: "For example: --to /root/unpacked",
     });
+  const to = resolve(flags.to);
+  await requireNewDirectory(to);
   const opener = await readOpener(flags.setFile, world);
   const leastBytes = await requireUnchanged(file, opener);
   const space = (path: string) => world.host.files.space(path);
-  world.reporter.listen({ type: "change-started", step: "unpack", summary: `unpack to ${flags.to}` });
-  const read = await unpackArchive(file, opener, flags.to, { space, leastBytes });
+  world.reporter.listen({ type: "change-started", step: "unpack", summary: `unpack to ${to}` });
+  const read = await unpackArchive(file, opener, to, { space, leastBytes });
   world.reporter.result({
-    data: { verb: "backup unpack", file, directory: flags.to, ...read },
+    data: { verb: "backup unpack", file, directory: to, ...read },
     lines: [
-      `Done: ${flags.to}: ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)}.`,
+      `Done: ${to}: ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)}.`,
       ...linesOf(read.manifest, world.host.clock.now()),
       "  It has every secret of that master: remove it when you no longer need it.",
     ],

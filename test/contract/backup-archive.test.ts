@@ -1,4 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { gunzipSync, gzipSync, inflateSync } from "node:zlib";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import * as vectors from "cctv-age";
@@ -23,6 +26,7 @@ import {
   requireRecipients,
   sumOfHeader,
 } from "../../src/backup/encryption.ts";
+import { unpackArchive } from "../../src/backup/unpack.ts";
 import { OperatorError } from "../../src/errors.ts";
 
 const MANIFEST = newManifest({
@@ -144,6 +148,31 @@ describe("an archive", () => {
       }
       expect(made.archive.includes("geheim")).toBe(false);
     }
+  });
+
+  it("unpacked, leaves nothing if a signal ends the process in the middle; of a restore, the mark", async () => {
+    const base = mkdtempSync(join(tmpdir(), "fula-unpack-"));
+    const made = await make({ kind: "recipients", recipients }, entriesOf(body(1000)));
+    const file = join(base, made.name);
+    writeFileSync(file, made.archive);
+    const others = new Set(process.listeners("exit"));
+    let parts = 0;
+    let left: readonly string[] = [];
+    const space = async () => {
+      parts += 1;
+      if (parts < 4) return { freeBytes: 1e12 };
+      for (const act of process.listeners("exit")) if (!others.has(act)) act(130);
+      left = readdirSync(base, { recursive: true }).map(String);
+      throw new Error("the process has ended");
+    };
+    for (const staysBegun of [false, true]) {
+      parts = 0;
+      const unpacked = unpackArchive(file, opener, join(base, "x"), { space, leastBytes: 0, staysBegun });
+      await expect(unpacked).rejects.toThrow();
+      expect(left).toEqual([...(staysBegun ? [".x.backup-partial"] : []), made.name]);
+      expect(process.listeners("exit").filter((act) => !others.has(act))).toEqual([]);
+    }
+    rmSync(base, { recursive: true });
   });
 
   it("is opened by the second of two recipients, too, and its name survives odd names of pools", async () => {
