@@ -111,6 +111,12 @@ export async function hashArchiveFile(path: string): Promise<string> {
 export async function* readArchiveFile(path: string): AsyncGenerator<Buffer, void, undefined> {
   // Opened so that a pipe in the place of the file does not block for ever.
   const file = await guarded("read", path, async () => {
+    if (path === "")
+      throw new OperatorError({
+        exit: "usage",
+        what: "The path of the backup is empty.",
+        remedy: "Give the path of the file that fula-node backup create wrote.",
+      });
     const found = await stat(path).catch(() => null);
     if (found === null || !found.isFile())
       throw new OperatorError({

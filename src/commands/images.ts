@@ -6,6 +6,7 @@ import { OperatorError, type VerbExit } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { findInstalledNode, nameOf, type NodeKind } from "../join/installed-node.ts";
 import { resolvable } from "../machine/file-errors.ts";
+import { nameOfKind } from "../machine/file-reader.ts";
 import { type NodeLayout, readEnvFile } from "../settings/context.ts";
 import { lockNames, masterLayout, storageLayout } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
@@ -103,7 +104,9 @@ async function placeOf({ files }: HostReader, given: string, force: boolean): Pr
   const there = await files.stat(path);
   if (there === null || (there.kind === "file" && force)) return path;
   throw refuse(
-    there.kind === "file" ? `${given} exists already.` : `${given} is a ${there.kind}, not a file.`,
+    there.kind === "file"
+      ? `${given} exists already.`
+      : `${given} is a ${nameOfKind(there.kind)}, not a file.`,
     there.kind === "file" ? "Give another name, or --force to replace it." : "Give another name.",
   );
 }
@@ -244,7 +247,9 @@ async function requireSpace(
   throw new OperatorError({
     exit: "preflight",
     what: `${first.place} has ${mb(first.free)} free, and the archive needs up to ${mb(first.needed)}.`,
-    why: "Docker writes all images to its own disk before it sends them.",
-    remedy: "Free some space, or give a file on another disk, then run again.",
+    ...(isOneDisk || first.place !== dirname(file)
+      ? { why: "Docker writes all images to its own disk before it sends them." }
+      : {}),
+    remedy: `Free some space${first.place === dirname(file) ? ", or give a file on another disk" : ""}, then run again.`,
   });
 }

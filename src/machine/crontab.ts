@@ -1,4 +1,4 @@
-import type { FileStat } from "./file-reader.ts";
+import { type FileStat, nameOfKind } from "./file-reader.ts";
 import type { OwnerFault } from "./owner-check.ts";
 
 /** One of our files in /etc/cron.d: what it runs, and when. */
@@ -60,7 +60,7 @@ function marker(sha256: string): string {
  * root's that nobody else can write to. Null for a file as fula-node writes it.
  */
 export function whyIgnored(path: string, { kind, uid, mode }: FileStat): string | null {
-  if (kind !== "file") return `${path} is a ${kind}, not a regular file`;
+  if (kind !== "file") return `${path} is a ${nameOfKind(kind)}, not a regular file`;
   if (uid !== 0) return `${path} belongs to user ${uid}, so cron ignores it`;
   return mode === 0o644 ? null : `${path} has mode ${mode.toString(8)}, not 644`;
 }

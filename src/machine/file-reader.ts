@@ -30,6 +30,11 @@ export interface FileStat {
   readonly modifiedAt: Date;
 }
 
+/** Names a kind of file in a sentence: `it is a symlink`, `it is a device, pipe or socket`. */
+export function nameOfKind(kind: FileStat["kind"]): string {
+  return kind === "other" ? "device, pipe or socket" : kind;
+}
+
 /** Reads files. The result is `null` if the path does not exist. If it can't be read, throws an OperatorError. */
 export interface FileReader {
   readText(path: string): Promise<string | null>;

@@ -2,6 +2,7 @@ import { getPublicKey, hashes, Point, sign, utils } from "@noble/ed25519";
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, verify } from "node:crypto";
 import { lstat, readFile, stat } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
+import { nameOfKind } from "./file-reader.ts";
 
 /** Reads ed25519 keys in PEM form. */
 export interface SigningReader {
@@ -117,7 +118,7 @@ export interface KeyFileStat {
 
 /** Checks a private key's file. Returns the problem as half a sentence, or null if the file is safe to use. */
 export function keyFileFault(found: KeyFileStat, selfUid: number): string | null {
-  if (found.kind !== "file") return `it is a ${found.kind}, not a file`;
+  if (found.kind !== "file") return `it is a ${nameOfKind(found.kind)}, not a file`;
   if (found.uid !== selfUid) return `it belongs to user ${found.uid}, not to user ${selfUid}`;
   if ((found.mode & 0o077) === 0) return null;
   return `other users can read or write it (mode ${found.mode.toString(8).padStart(4, "0")})`;

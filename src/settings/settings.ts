@@ -195,7 +195,7 @@ function findIgnored(spec: SettingSpec, used: Setting | null, sources: SettingSo
     used === null
       ? "this node has no value for it"
       : `${used.origin === "saved" ? ".env has another one" : "the default is used"}${show(used.value)}`;
-  return `${key} in the environment${show(inherited)} is ignored: ${place}. To change it, run the join command with --set ${key}=VALUE.`;
+  return `${key} in the environment${show(inherited)} is ignored: ${place}. To change it, run the join command with ${flagOf(spec)}.`;
 }
 
 /**
@@ -267,16 +267,21 @@ function check(spec: SettingSpec, { value, origin }: Setting): Problem | null {
   return {
     subject: key,
     what: `${description}; it must be ${spec.rule.requirement}.`,
-    remedy: REMEDIES[origin](key),
+    remedy: REMEDIES[origin](key, flagOf(spec)),
   };
 }
 
-const REMEDIES: Record<Origin, (key: string) => string> = {
-  flag: (key) => `Give another value: --set ${key}=VALUE.`,
-  environment: (key) => `Unset the variable ${key} or change its value. --set ${key}=VALUE overrides it.`,
-  saved: (key) => `Correct it in .env, or pass --set ${key}=VALUE.`,
-  adopted: (key) => `Give another value: --set ${key}=VALUE.`,
-  default: (key) => `Give a value: --set ${key}=VALUE.`,
+/** The flag that gives a setting its value. Other users of the machine see what is in a command line: a secret comes from a file. */
+function flagOf({ key, secret }: Pick<SettingSpec, "key" | "secret">): string {
+  return secret === true ? `--set-file ${key}=PATH` : `--set ${key}=VALUE`;
+}
+
+const REMEDIES: Record<Origin, (key: string, flag: string) => string> = {
+  flag: (_key, flag) => `Give another value: ${flag}.`,
+  environment: (key, flag) => `Unset the variable ${key} or change its value. ${flag} overrides it.`,
+  saved: (_key, flag) => `Correct it in .env, or pass ${flag}.`,
+  adopted: (_key, flag) => `Give another value: ${flag}.`,
+  default: (_key, flag) => `Give a value: ${flag}.`,
 };
 
 /** Suggests the most similar setting, ignoring case; refers to the docs if none is similar. */

@@ -1,6 +1,7 @@
 import type { Change, Finding, Foreign, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
+import { nameOfKind } from "../machine/file-reader.ts";
 import {
   type ContainerEnv,
   type DataGuard,
@@ -136,7 +137,7 @@ async function probe(host: HostReader, context: NodeContext, guard: DataGuard): 
     return {
       state: "foreign",
       evidence,
-      why: `${layout.envFile} is a ${stat.kind}, not a file.`,
+      why: `${layout.envFile} is a ${nameOfKind(stat.kind)}, not a file.`,
       remedy: "Replace it with a regular file.",
     };
   }
@@ -189,7 +190,7 @@ function refuse(
       state: "foreign",
       evidence,
       why: `${lost.join(", ")} ${lost.length === 1 ? "is" : "are"} missing, but data that needs ${lost.length === 1 ? "it" : "them"} exists (${evidence["live data"] ?? ""}).`,
-      remedy: `Restore ${layout.envFile} from your backup, or pass the old values: ${lost.map((key) => `--set ${key}=VALUE`).join(" ")}. To set a new Postgres password inside the database, see docs/troubleshooting.md#password.`,
+      remedy: `Restore ${layout.envFile} from your backup, or pass the old values: ${lost.map((key) => `--set-file ${key}=PATH`).join(" ")}. To set a new Postgres password inside the database, see docs/troubleshooting.md#password.`,
     };
   }
   const replaced = keysOf(verdicts, "would-replace");

@@ -7,6 +7,7 @@ import { customServices } from "../docker/kept-service.ts";
 import { findMissingImages, writeImages } from "../docker/whole-images.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
+import { nameOfKind } from "../machine/file-reader.ts";
 import type { MasterContext, NodeContext } from "../settings/context.ts";
 import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 
@@ -66,7 +67,9 @@ export function images(
           evidence: { archive: "not given, so each step pulls the images that it needs" },
         };
       const seen = { missing: await findMissing(host) };
-      const stat = await host.files.stat(imagesArchive);
+      // A link leads to the file, as it does for what reads it.
+      const real = await host.files.realPath(imagesArchive);
+      const stat = real === null ? null : await host.files.stat(real);
       const evidence = { archive: imagesArchive, "not on this machine": seen.missing.join(", ") || "none" };
       if (stat === null || stat.kind !== "file") {
         throw new OperatorError({
@@ -74,7 +77,7 @@ export function images(
           what:
             stat === null
               ? `The file ${imagesArchive} does not exist.`
-              : `${imagesArchive} is a ${stat.kind}, not a file.`,
+              : `${imagesArchive} is a ${nameOfKind(stat.kind)}, not a file.`,
           remedy: `Make it on a machine that reaches a registry: fula-node images save FILE --for ${kind}`,
         });
       }

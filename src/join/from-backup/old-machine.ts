@@ -31,7 +31,7 @@ export async function findOldMachine(
   const silentMs = await readSilence(host, values);
   if (silentMs !== null && silentMs < SILENT_MASTER_MS)
     return {
-      lives: `It wrote to the database at ${values("POSTGRES_HOST") ?? ""} ${age(Math.max(0, silentMs))} ago.`,
+      lives: `It wrote to the database at ${values("POSTGRES_HOST") ?? ""} ${age(Math.max(0, silentMs))} ago. Also after it was turned off, this is refused until that is ${age(SILENT_MASTER_MS)} ago.`,
       isKnownToBeGone: false,
     };
   const url = values("STORAGE_API_URL");

@@ -360,7 +360,7 @@ async function checkPassword(
     state: "foreign",
     evidence: { ...evidence, database: place },
     why,
-    remedy: `Restore the values that the database was created with: pass --set POSTGRES_PASSWORD=VALUE (or POSTGRES_USER, POSTGRES_DB), or edit ${context.layout.envFile}. To set a new password inside the database, see docs/troubleshooting.md#password.`,
+    remedy: `Restore the values that the database was created with: pass --set-file POSTGRES_PASSWORD=PATH (or --set POSTGRES_USER=VALUE, POSTGRES_DB), or edit ${context.layout.envFile}. To set a new password inside the database, see docs/troubleshooting.md#password.`,
   });
   const container = isDatabaseElsewhere(values) ? null : await host.docker.container(NAMES.postgres);
   if (!isDatabaseElsewhere(values) && container === null) return null;

@@ -1,6 +1,7 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
+import { nameOfKind } from "../../machine/file-reader.ts";
 import type { MasterContext } from "../../settings/context.ts";
 
 interface Seen {
@@ -33,7 +34,7 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
         return {
           state: "foreign",
           evidence: { [path]: `a ${stat.kind}` },
-          why: `${path} is a ${stat.kind}, not a file. Snapshots are not signed with such a key: who can change what it points to can replace the key.`,
+          why: `${path} is a ${nameOfKind(stat.kind)}, not a file. Snapshots are not signed with such a key: who can change what it points to can replace the key.`,
           remedy: `Put the key itself there: cp --remove-destination "$(readlink -f ${path})" ${path} && chmod 600 ${path}`,
         };
       const signed = (snapshots ?? []).filter((name) => name.endsWith(".sig"));

@@ -161,6 +161,39 @@ describe("what it refuses before it writes anything", () => {
   });
 });
 
+it("too little space on another disk than that of Docker: nothing is said of Docker's disk", async () => {
+  const space = { totalBytes: 2e12, freeInodes: 1e6, totalInodes: 1e6 };
+  const [small, large] = [1e8, 1e12];
+  host.files.space = async (path?: string) =>
+    path === "/mnt/usb" ? { ...space, freeBytes: small } : { ...space, freeBytes: large, totalBytes: 4e12 };
+  await expect(save()).rejects.toMatchObject({
+    what: expect.stringMatching(/^\/mnt\/usb has 100 MB free/) as string,
+    why: undefined,
+    remedy: "Free some space, or give a file on another disk, then run again.",
+  });
+  host.files.space = async (path?: string) =>
+    path === "/mnt/usb" ? { ...space, freeBytes: large } : { ...space, freeBytes: small, totalBytes: 4e12 };
+  await expect(save()).rejects.toMatchObject({
+    what: expect.stringMatching(/^\/var\/lib\/docker has 100 MB free/) as string,
+    why: "Docker writes all images to its own disk before it sends them.",
+    remedy: "Free some space, then run again.",
+  });
+});
+
+it("says what is there instead of a file", async () => {
+  const stat = host.files.stat.bind(host.files);
+  host.files.stat = async (path) => {
+    const found = await stat(path);
+    return path === FILE
+      ? { kind: "other", mode: 0o666, sizeBytes: 0, uid: 0, modifiedAt: new Date(0) }
+      : found;
+  };
+  await expect(save({ force: true })).rejects.toMatchObject({
+    exit: "usage",
+    what: `${FILE} is a device, pipe or socket, not a file.`,
+  });
+});
+
 it("replaces a file only with --force", async () => {
   host.files.put(FILE, "x");
   await save({ force: true });

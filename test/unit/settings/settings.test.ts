@@ -77,7 +77,7 @@ describe("resolveSettings", () => {
     const environment = { PORT: "1", PASSWORD: "hush-hush-hush" };
     expect(resolve({}, environment, "PORT=2\nPASSWORD=hush-hush-saved\n").warnings).toEqual([
       'PORT in the environment ("1") is ignored: .env has another one ("2"). To change it, run the join command with --set PORT=VALUE.',
-      "PASSWORD in the environment is ignored: .env has another one. To change it, run the join command with --set PASSWORD=VALUE.",
+      "PASSWORD in the environment is ignored: .env has another one. To change it, run the join command with --set-file PASSWORD=PATH.",
     ]);
     expect(resolve({}, environment, "", false).warnings.map((text) => text.split(". ", 1)[0])).toEqual([
       'PORT in the environment ("1") is ignored: the default is used ("5432")',
@@ -120,7 +120,7 @@ describe("resolveSettings", () => {
       {
         subject: "PASSWORD",
         what: "PASSWORD from the environment is (5 characters, not shown); it must be at least 8 characters.",
-        remedy: "Unset the variable PASSWORD or change its value. --set PASSWORD=VALUE overrides it.",
+        remedy: "Unset the variable PASSWORD or change its value. --set-file PASSWORD=PATH overrides it.",
       },
     ]);
     expect([...settings.keys()]).toEqual([]);

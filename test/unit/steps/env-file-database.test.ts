@@ -19,7 +19,7 @@ describe("the database's password", () => {
     expect(finding).toMatchObject({
       state: "foreign",
       why: "The database at 127.0.0.1:5432 refused the password for pinning_user.",
-      remedy: expect.stringContaining("--set POSTGRES_PASSWORD=VALUE"),
+      remedy: expect.stringContaining("--set-file POSTGRES_PASSWORD=PATH"),
     });
     expect(asked).toContainEqual(
       expect.objectContaining({ host: "127.0.0.1", port: 5432, password: "another-one" }),

@@ -80,7 +80,7 @@ describe("a lost secret", () => {
     expect(finding).toMatchObject({
       state: "foreign",
       why: expect.stringContaining(`${key} is missing`),
-      remedy: expect.stringContaining(`--set ${key}=VALUE`),
+      remedy: expect.stringContaining(`--set-file ${key}=PATH`),
     });
     expect(finding).not.toHaveProperty("claim");
   });

@@ -44,6 +44,15 @@ stepLaws("images", {
       what: /is a directory, not a file/,
     },
     {
+      name: "the archive is a link to nothing",
+      arrange: (host) => {
+        host.files.drop(ARCHIVE);
+        host.files.putLink("/root/none.tar", ARCHIVE);
+      },
+      exit: "usage",
+      what: /The file \/root\/images\.tar does not exist/,
+    },
+    {
       name: "the archive is another file",
       arrange: (host) => void host.docker.archives.delete(ARCHIVE),
       exit: "usage",
@@ -71,6 +80,14 @@ stepLaws("images", {
 });
 
 describe("images", () => {
+  it("takes an archive by a link to it", async () => {
+    const host = withArchive();
+    host.files.drop(ARCHIVE);
+    host.files.put("/mnt/usb/images.tar", "layers");
+    host.files.putLink("/mnt/usb/images.tar", ARCHIVE);
+    expect((await lookAt(step, host)).changes).toEqual([LOAD]);
+  });
+
   it("loads the archive once, and names what is lacking as evidence", async () => {
     const host = withArchive();
     host.docker.putImage("postgres:16-alpine");
