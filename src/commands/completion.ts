@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { CATALOGUE, slugOf } from "../drills/catalogue.ts";
 import type { VerbExit } from "../errors.ts";
+import { IDENTITY_KEY, PASSPHRASE_KEY } from "../join/from-backup/backup-key.ts";
 import { PURGEABLE } from "../leave/policy.ts";
 import { sourcesOf } from "../logs/sources.ts";
 import { MASTER_CHECKS } from "../preflight/checks.ts";
@@ -33,6 +34,7 @@ export function completion(
 /** Values that the program knows and its flags do not say. */
 function suggestFor(program: Command): Suggest {
   const keys = (settings: readonly { readonly key: string }[]) => settings.map(({ key }) => `${key}=`);
+  const [passphrase, identity] = [{ key: PASSPHRASE_KEY }, { key: IDENTITY_KEY }];
   const checks = MASTER_CHECKS.filter(({ ignorable }) => ignorable).map(({ id }) => id);
   const layout = masterLayout(MASTER_BASE_DIR);
   const logs = [...sourcesOf("master", layout), ...sourcesOf("storage-node", layout)].map(({ name }) => name);
@@ -45,6 +47,10 @@ function suggestFor(program: Command): Suggest {
       [`${path} --set-file`, keys(settings)] as const,
       [`${path} --ignore`, checks] as const,
     ]),
+    ["join-as-master --set-file", keys([...MASTER_SETTINGS, identity, passphrase])],
+    ["backup create --set-file", keys([passphrase])],
+    ["backup verify --set-file", keys([identity, passphrase])],
+    ["backup unpack --set-file", keys([identity, passphrase])],
     ["leave --purge", [...Object.keys(PURGEABLE), "all"]],
     ["secret rotate name", Object.keys(ROTATED)],
     ["drill name", CATALOGUE.flatMap((entry) => [entry.id, slugOf(entry)])],

@@ -28,13 +28,15 @@ _fula_node_reply() {
 }
 
 _fula_node() {
-  local cur="${DOLLAR}{COMP_WORDS[COMP_CWORD]}" at="" opt="" word kind="" choices="" commands="" flags=""
+  local cur="${DOLLAR}{COMP_WORDS[COMP_CWORD]}" at="" opt="" word kind="" choices="" commands="" flags="" before=""
   local -i index count=0
   for ((index = 1; index < COMP_CWORD; index++)); do
     word="${DOLLAR}{COMP_WORDS[index]}"
     if [[ -n $opt ]]; then
-      # bash gives --flag=value as three words.
-      [[ $word == "=" ]] || opt=""
+      # bash gives --flag=value and KEY=value as three words, and @file as two.
+      if [[ $word == "=" ]]; then continue
+      elif [[ $word == "@" || -z $before && ${DOLLAR}{COMP_WORDS[index + 1]} == "=" ]]; then before=$word
+      else opt="" before=""; fi
       continue
     fi
     case "$word" in
@@ -46,8 +48,12 @@ _fula_node() {
   done
   kind="" choices=""
   if [[ -n $opt ]]; then
-    if [[ $cur == "=" ]]; then cur=""; fi
-    _fula_node_value "$at" "$opt"
+    if [[ $opt == --invite && $cur == "@" ]]; then before=$cur; fi
+    if [[ $cur == "=" || $cur == "@" ]]; then cur=""; fi
+    case "$opt$before" in
+      --set-file?*|--invite@) kind=file ;;
+      *) if [[ -z $before ]]; then _fula_node_value "$at" "$opt"; fi ;;
+    esac
   elif [[ $cur == -* ]]; then
     _fula_node_words "$at"
     kind=words choices=$flags

@@ -43,8 +43,14 @@ function flagWords({ short, long, value }: Flag): string {
   return [
     ...(short === null ? [] : [`-s ${short.slice(1)}`]),
     ...(long === null ? [] : [`-l ${long.slice(2)}`]),
-    ...(value === null ? [] : [value.kind === "file" ? "-r -F" : `-x ${placeWords(value)}`.trim()]),
+    ...(value === null ? [] : [valueWords(value)]),
   ].join(" ");
+}
+
+/** fish itself completes a path behind `KEY=`. */
+function valueWords(value: Place): string {
+  if (value.kind === "file") return "-r -F";
+  return `${value.name === "key=path" ? "-r -F" : "-x"} ${placeWords(value)}`.trim();
 }
 
 function placeWords({ kind, choices }: Place): string {

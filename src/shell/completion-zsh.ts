@@ -54,6 +54,13 @@ _fula_node() {
   fi
   if [[ -n $opt ]]; then
     _fula_node_value "$at" "$opt"
+    if [[ $opt == --set-file && $cur == *=* ]]; then
+      compset -P '*='
+      kind=file
+    elif [[ $opt == --invite && $cur == @* ]]; then
+      compset -P '@'
+      kind=file
+    fi
   elif [[ $cur == -* ]]; then
     _fula_node_words "$at"
     _describe -o 'option' flags

@@ -30,11 +30,10 @@ const lines = (text: string): readonly string[] => text.split("\n").filter((line
 
 /** The programs that ask a shell for the completions of words; the last word is the one that is being typed. */
 const ASK = {
-  // As bash splits: --flag=value is three words.
+  // As bash splits: --flag=value is three words, and @file two.
   bash: (words: readonly string[]) => {
-    const split = words.flatMap((word) => word.split(/(=)/).filter((part) => part !== ""));
-    const all = words.at(-1) === "" || words.at(-1)?.endsWith("=") === true ? [...split, ""] : split;
-    const typed = words.at(-1)?.endsWith("=") === true ? split : all;
+    const split = words.flatMap((word) => word.split(/([=@])/).filter((part) => part !== ""));
+    const typed = words.at(-1) === "" ? [...split, ""] : split;
     return execFileSync(
       "bash",
       [
@@ -130,6 +129,29 @@ describe.each(["bash", "zsh", "fish"] as const)("completion of %s", (shell) => {
     expect(offers(shell, "snapshot", "verify", "im")).toEqual(["images.tar"]);
     expect(offers(shell, "join-as-master", "--fingerprint", "im")).toEqual([]);
     expect(offers(shell, "status", "im")).toEqual([]);
+  });
+
+  it.skipIf(!isHere)("offers what opens a backup, and a path after its key", () => {
+    expect(offers(shell, "backup", "create", "--set-file", "BACKUP_P")).toEqual(["BACKUP_PASSPHRASE="]);
+    expect(offers(shell, "backup", "unpack", "x.age", "--set-file", "BACKUP_I")).toEqual([
+      "BACKUP_IDENTITY=",
+    ]);
+    expect(offers(shell, "join-as-master", "--set-file", "BACKUP_P")).toEqual(["BACKUP_PASSPHRASE="]);
+    const isPath = (...words: readonly string[]) =>
+      lines(ASK[shell](words)).some((line) => line.endsWith("images.tar"));
+    for (const typed of ["", "im"]) {
+      expect(isPath("backup", "create", "--set-file", `BACKUP_PASSPHRASE=${typed}`)).toBe(true);
+      expect(isPath("join-as-master", "--yes", "--set-file", `JWT_SECRET=${typed}`)).toBe(true);
+      expect(isPath("join-as-master", "--set", `JWT_SECRET=${typed}`)).toBe(false);
+      // fish has no files behind an @.
+      if (shell !== "fish") expect(isPath("join-as-storage-node", "--invite", `@${typed}`)).toBe(true);
+    }
+    // What comes after a value is no part of it.
+    expect(offers(shell, "join-as-master", "--set", "PUBLIC_HOST=x", "--imag")).toEqual(["--images"]);
+    expect(offers(shell, "join-as-master", "--set-file", "JWT_SECRET=x", "--set", "BACKUP_D")).toEqual([
+      "BACKUP_DIR=",
+    ]);
+    expect(offers(shell, "join-as-storage-node", "--invite", "@x", "--fing")).toEqual(["--fingerprint"]);
   });
 
   it.skipIf(!isHere)("takes the value of a flag for no command", () => {

@@ -5,7 +5,8 @@ import type { JoinDeps } from "../join-run.ts";
 
 /** The key that a passphrase has in `--set-file`. */
 export const PASSPHRASE_KEY = "BACKUP_PASSPHRASE";
-const IDENTITY_KEY = "BACKUP_IDENTITY";
+/** The key that the file of age-keygen has in `--set-file`. */
+export const IDENTITY_KEY = "BACKUP_IDENTITY";
 
 type Deps = Pick<JoinDeps, "host" | "readStdin">;
 
