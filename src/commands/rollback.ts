@@ -73,7 +73,7 @@ export async function rollBack(
     await refuseOtherBaseDir(host, isMaster ? "master" : "storage-node", baseDir);
     if (isMaster) await refuseUnfinishedRestore(host, masterLayout(baseDir));
     if (isMaster) await refuseUnfinishedRotation(host, masterLayout(baseDir));
-    const former = await findFormer(host, { layout, version, nodePath });
+    const former = await findFormer(host, { verb, layout, version, nodePath });
     const master = isMaster ? await readInstalledMaster(world, baseDir) : null;
     const rollback: Rollback = {
       verb,

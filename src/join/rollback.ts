@@ -18,7 +18,7 @@ import { countOf } from "../units.ts";
 const OLDEST = "0.3.0";
 const JOIN_DEADLINE_MS = 3 * 3_600_000;
 const LOOK_DEADLINE_MS = 120_000;
-const VERSION_DEADLINE_MS = 20_000;
+const HELP_DEADLINE_MS = 20_000;
 /** Whose data no rollback touches: an image that is older than its data may not start. */
 const DATA_IMAGES = ["KUBO_IMAGE", "CLUSTER_IMAGE", "POSTGRES_IMAGE"] as const;
 
@@ -49,7 +49,7 @@ export interface Rollback {
  */
 export async function findFormer(
   host: HostReader,
-  { layout, version, nodePath }: Pick<Rollback, "layout" | "version" | "nodePath">,
+  { verb, layout, version, nodePath }: Pick<Rollback, "verb" | "layout" | "version" | "nodePath">,
 ): Promise<string> {
   const [entries, current] = await Promise.all([
     host.files.list(layout.cliDir),
@@ -79,7 +79,7 @@ export async function findFormer(
       why: `Since ${OLDEST} the data of kubo and ipfs-cluster belongs to another user, whose files its containers can't read.`,
       remedy: "Stay with this version. To repair it, run the join command without --rollback.",
     });
-  await refuseDamagedProgram(host, `${layout.cliDir}/${former}`, { former, nodePath });
+  await refuseDamagedProgram(host, `${layout.cliDir}/${former}`, { verb, former, nodePath });
   return former;
 }
 
@@ -87,7 +87,7 @@ export async function findFormer(
 async function refuseDamagedProgram(
   { files, system }: HostReader,
   directory: string,
-  { former, nodePath }: Pick<Rollback, "former" | "nodePath">,
+  { verb, former, nodePath }: Pick<Rollback, "verb" | "former" | "nodePath">,
 ): Promise<void> {
   const script = `${directory}/bin/fula-node.js`;
   const parts = [script, `${directory}/dist/cli.js`];
@@ -96,7 +96,8 @@ async function refuseDamagedProgram(
   const failure =
     missing.length > 0
       ? `${missing.join(" and ")} ${missing.length === 1 ? "is" : "are"} missing`
-      : await system.tryProgram([nodePath, script, "--version"], { timeoutMs: VERSION_DEADLINE_MS });
+      : // For its version, it loads next to nothing of what it has.
+        await system.tryProgram([nodePath, script, verb, "--help"], { timeoutMs: HELP_DEADLINE_MS });
   if (failure === null) return;
   // What Node.js prints of a file that it can't load begins with a place in some code.
   const isTrace = /^(?:node:|file:|\/\S+:\d+$)/.test(failure);

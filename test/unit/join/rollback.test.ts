@@ -41,7 +41,7 @@ function arrange(): void {
   for (const { version } of host.migrations.files) host.migrations.applied.add(version);
   for (const name of ["fula-pinning-api", "fula-pinning-webui"]) host.docker.putContainer(name);
   let works = false;
-  host.system.onTry = (argv) => (works || argv.at(-1) === "--version" ? null : "it has changes to make");
+  host.system.onTry = (argv) => (works || argv.at(-1) === "--help" ? null : "it has changes to make");
   host.system.onCommand = (argv) => {
     expect(argv.join(" ")).toBe(`${JOIN} --yes`);
     works = true;
@@ -248,7 +248,8 @@ describe("a rollback", () => {
 });
 
 describe("the version that a rollback goes back to", () => {
-  const find = (version = NOW) => findFormer(host, { layout: LAYOUT, version, nodePath: "/usr/bin/node" });
+  const find = (version = NOW) =>
+    findFormer(host, { verb: "join-as-master", layout: LAYOUT, version, nodePath: "/usr/bin/node" });
   const program = `${LAYOUT.cliDir}/${FORMER}`;
 
   it("is the newest older one, also when the link is at it already", async () => {
@@ -312,7 +313,7 @@ describe("the version that a rollback goes back to", () => {
     ] as const;
     for (const [printed, why] of failures) {
       host.system.onTry = (argv) =>
-        argv.join(" ") === `/usr/bin/node ${program}/bin/fula-node.js --version` ? printed : null;
+        argv.join(" ") === `/usr/bin/node ${program}/bin/fula-node.js join-as-master --help` ? printed : null;
       await expect(find()).rejects.toMatchObject({
         exit: "preflight",
         why,
