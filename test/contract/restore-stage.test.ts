@@ -2,7 +2,6 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { newManifest } from "../../src/backup/backup-manifest.ts";
 import { placeStage, type Stage } from "../../src/backup/restore-stage.ts";
 import { files } from "../../src/machine/file-writer.ts";
 import {
@@ -11,6 +10,7 @@ import {
   parseMemory,
   serialiseMemory,
 } from "../../src/pinset/snapshot/memory.ts";
+import { manifestOf } from "../support/backup-manifest.ts";
 import { MANIFEST } from "../support/snapshot-manifest.ts";
 
 let root: string;
@@ -31,15 +31,7 @@ async function unpacked(sequences: readonly number[], removed: ChainMemory["remo
   const last = { name: nameOf(15), sequence: 15, manifestSha256: "a".repeat(64), keyId: "k" };
   const memory = serialiseMemory({ last, retiredKeys: [], removed });
   await files.writeAtomic(`${directory}/base/state/snapshot-chain.json`, memory, { mode: 0o600 });
-  const manifest = newManifest({
-    created_at: "2026-01-01T00:00:00.000Z",
-    tool: { name: "fula-node", version: "0.5.0" },
-    pool: "my-pool",
-    master: { id: null, name: "one", hostname: "old", base_dir: "/opt/fula-master", writer_dir: null },
-    peers: { kubo: null, cluster: null },
-    database: { is_elsewhere: false, name: "p", server_version: "17.2", major: 17, migration: 40, roles: [] },
-    snapshots: sequences.map(nameOf),
-  });
+  const manifest = manifestOf({ snapshots: sequences.map(nameOf) });
   return { directory, manifest, archive: "one.age", isPlaced: false, hasPins: false };
 }
 

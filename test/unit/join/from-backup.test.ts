@@ -4,13 +4,14 @@ import { join } from "node:path";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { packArchive } from "../../../src/backup/archive-writer.ts";
-import { type BackupManifest, newManifest } from "../../../src/backup/backup-manifest.ts";
+import type { BackupManifest } from "../../../src/backup/backup-manifest.ts";
 import { encrypt } from "../../../src/backup/encryption.ts";
 import { splitBackupKeys } from "../../../src/join/from-backup/backup-key.ts";
 import { beginRestore, refuseOtherMaster } from "../../../src/join/from-backup/begin-restore.ts";
 import { requireOldMachineGone } from "../../../src/join/from-backup/old-machine.ts";
 import type { JoinFlags } from "../../../src/join/join-run.ts";
 import { type MasterLayout, masterLayout } from "../../../src/settings/layout.ts";
+import { manifestOf as plainManifest } from "../../support/backup-manifest.ts";
 import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
 
 const ID = "0123456789abcdef0123456789abcdef";
@@ -27,10 +28,7 @@ const FLAGS: JoinFlags = {
 };
 
 function manifestOf(more: Partial<BackupManifest> = {}): BackupManifest {
-  return newManifest({
-    created_at: "2026-01-01T00:00:00.000Z",
-    tool: { name: "fula-node", version: "0.1.0" },
-    pool: "my-pool",
+  return plainManifest({
     master: {
       id: ID,
       name: "berlin-1",
@@ -39,15 +37,6 @@ function manifestOf(more: Partial<BackupManifest> = {}): BackupManifest {
       writer_dir: "/opt/fula-writer",
     },
     peers: { kubo: "k", cluster: "c" },
-    database: {
-      is_elsewhere: false,
-      name: "pinning_service",
-      server_version: "16.9",
-      major: 16,
-      migration: 1,
-      roles: [],
-    },
-    snapshots: [],
     ...more,
   });
 }

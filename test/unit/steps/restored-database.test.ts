@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { newManifest } from "../../../src/backup/backup-manifest.ts";
 import { refuseUnfinishedRestore } from "../../../src/join/installed-node.ts";
 import { restoredDatabase } from "../../../src/steps/master/restored-database.ts";
+import { manifestOf } from "../../support/backup-manifest.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
 import { LAYOUT, lookAt, prepare } from "../../support/master-boxes.ts";
 
@@ -13,16 +13,7 @@ let host: FakeMaster;
 /** A master whose files of the backup are in place. */
 beforeEach(() => {
   host = new FakeMaster();
-  const manifest = newManifest({
-    created_at: "2026-01-01T00:00:00.000Z",
-    tool: { name: "fula-node", version: "0.1.0" },
-    pool: "my-pool",
-    master: { id: null, name: "one", hostname: "old-box", base_dir: "/opt/fula-master", writer_dir: null },
-    peers: { kubo: null, cluster: null },
-    database: { is_elsewhere: false, name: "p", server_version: "17.2", major: 17, migration: 1, roles: [] },
-    snapshots: [],
-  });
-  host.files.put(`${STAGE}/manifest.json`, JSON.stringify(manifest));
+  host.files.put(`${STAGE}/manifest.json`, JSON.stringify(manifestOf()));
   for (const name of ["placed.txt", "database.dump"]) host.files.put(`${STAGE}/${name}`, "x");
   host.files.put(LAYOUT.envFile, "POSTGRES_PASSWORD=pw-of-the-backup\n", 0o600);
   host.postgres.onAsk = () => ({ kind: "open", serverVersion: "17.2" }) as never;

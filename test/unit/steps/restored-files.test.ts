@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { newManifest } from "../../../src/backup/backup-manifest.ts";
 import { openJournal } from "../../../src/engine/journal.ts";
 import { run } from "../../../src/engine/run.ts";
 import { EXIT_CODES } from "../../../src/errors.ts";
 import { restoredFiles } from "../../../src/steps/master/restored-files.ts";
 import { restoredPins } from "../../../src/steps/master/restored-pins.ts";
+import { manifestOf } from "../../support/backup-manifest.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
 import { LAYOUT, lookAt, prepare } from "../../support/master-boxes.ts";
 
@@ -21,23 +21,7 @@ const SECRETS = [
 /** A master whose backup is in place, but for the pins. */
 function box(snapshots: readonly string[] = [SNAPSHOT]): FakeMaster {
   const host = new FakeMaster();
-  const manifest = newManifest({
-    created_at: "2026-01-01T00:00:00.000Z",
-    tool: { name: "fula-node", version: "0.1.0" },
-    pool: "my-pool",
-    master: { id: null, name: "one", hostname: "old-box", base_dir: "/opt/fula-master", writer_dir: null },
-    peers: { kubo: null, cluster: null },
-    database: {
-      is_elsewhere: false,
-      name: "pinning_service",
-      server_version: "16.9",
-      major: 16,
-      migration: 1,
-      roles: [],
-    },
-    snapshots: [...snapshots],
-  });
-  host.files.put(`${STAGE}/manifest.json`, JSON.stringify(manifest));
+  host.files.put(`${STAGE}/manifest.json`, JSON.stringify(manifestOf({ snapshots: [...snapshots] })));
   for (const name of ["archive.txt", "placed.txt", ...SECRETS]) host.files.put(`${STAGE}/${name}`, "x");
   for (const name of snapshots) host.files.put(`${STAGE}/base/snapshots/${name}.manifest.json`, "{}");
   return host;
