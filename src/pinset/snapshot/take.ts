@@ -114,9 +114,9 @@ async function take(options: TakeOptions): Promise<TakeResult> {
   const peer = await cluster.identity();
   const startedAt = clock.now();
   const before = endOf(memory, newest);
-  // The last one's name too, although it may be gone: put back, it would not fit beside another of its name.
-  const taken = [...stored.map((snapshot) => snapshot.name), ...(before === null ? [] : [before.name])];
-  const name = freeName(snapshotName(startedAt), new Set(taken));
+  // Also the names of those that may be gone: put back, such a one would not fit beside another of its name.
+  const spoken = [before?.name, ...chain.links.map(({ manifest: { previous } }) => previous?.name)];
+  const name = freeName(snapshotName(startedAt), new Set([...stored.map((one) => one.name), ...spoken]));
   const draft = await store.begin(name);
   let manifest: Manifest;
   let erosion: Erosion | null;
@@ -379,7 +379,7 @@ function verdictOf(seen: {
   return seen.continuity.state === "first" ? "first" : "steady";
 }
 
-function freeName(preferred: string, taken: ReadonlySet<string>): string {
+function freeName(preferred: string, taken: ReadonlySet<string | undefined>): string {
   let name = preferred;
   for (let copy = 2; taken.has(name); copy++) name = `${preferred}-${copy}`;
   return name;

@@ -166,6 +166,15 @@ test("a clock that was set back breaks neither the chain nor the names", async (
   });
 });
 
+test("a name that a snapshot here calls the one before it is not given again, although that one was removed", async () => {
+  const names: string[] = [];
+  for (let turn = 0; turn < 4; turn++) {
+    names.push((await take({ keep: 2 })).name);
+    deps.clock.move(-1000);
+  }
+  expect(new Set(names).size).toBe(4);
+});
+
 test("a new snapshot does not follow one that was changed or signed with another key", async () => {
   const first = await take();
   const manifest = join(deps.store.directory, `${first.name}.manifest.json`);
