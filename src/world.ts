@@ -35,12 +35,14 @@ export async function createWorld(
   const { json, stop } = options;
   const packageDir = PACKAGE_DIR;
   const live = process.stdin.isTTY && process.stdout.isTTY && !json;
+  const reporter = await createReporter(process, json, live && !isPlain(process.env));
   return {
     host: createHost({ env: process.env, migrationsDir: `${packageDir}/migrations`, toolVersion: version }),
-    reporter: await createReporter(process, json, live && !isPlain(process.env)),
+    reporter,
     questions: live
       ? (await import("./ui/ask.ts")).createQuestions(process.stdin, process.stdout, {
           isPlain: isPlain(process.env),
+          before: () => reporter.close(),
         })
       : null,
     environment: process.env,

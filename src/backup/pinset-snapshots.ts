@@ -13,6 +13,8 @@ interface Given {
   readonly nodePath: string;
   readonly openSnapshots: (directory: string) => Promise<SnapshotStore>;
   readonly readVerifyingKey: (paths: readonly string[]) => Promise<VerifyingKey>;
+  /** Aborted by a signal. */
+  readonly stop: AbortSignal;
   readonly warn: (text: string) => void;
 }
 
@@ -24,7 +26,10 @@ const SNAPSHOT_DEADLINE_MS = 3_600_000;
  * Takes a snapshot of the pinset, as cron does: what was pinned since the last one would be lost with the writer, and the database would
  * still call it pinned. A backup without it is better than none.
  */
-export async function takeSnapshot({ host, nodePath, warn }: Given, layout: MasterLayout): Promise<void> {
+export async function takeSnapshot(
+  { host, nodePath, stop, warn }: Given,
+  layout: MasterLayout,
+): Promise<void> {
   const runs = [nodePath, `${layout.cliCurrent}/bin/fula-node.js`, "snapshot", "take"];
   try {
     await host.system.runCommand([...runs, "--base-dir", layout.baseDir], {
@@ -33,6 +38,8 @@ export async function takeSnapshot({ host, nodePath, warn }: Given, layout: Mast
     });
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
+    // A signal from the terminal ends it, too; then there is no backup.
+    if (stop.aborted) return;
     warn(
       `No snapshot of the pinset could be taken now. Pins since the last one may be missing in this backup. ${thrown.why ?? thrown.what}`,
     );

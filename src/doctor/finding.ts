@@ -27,9 +27,13 @@ export interface Finding extends Observation {
 /** In this order they are shown. */
 const ORDER: readonly Severity[] = ["error", "warning", "unknown", "note", "ok"];
 
-/** The most serious first; equal ones stay in their order. */
+/** What nothing else can be repaired without. */
+const FIRST: ReadonlySet<string> = new Set(["docker", "preflight-disk", "space", "read-only"]);
+
+/** The most serious first, and of equal ones what the others need; else they stay in their order. */
 export function sortFindings(findings: readonly Finding[]): readonly Finding[] {
-  return findings.toSorted((a, b) => ORDER.indexOf(a.severity) - ORDER.indexOf(b.severity));
+  const rank = ({ severity, id }: Finding) => 2 * ORDER.indexOf(severity) + (FIRST.has(id) ? 0 : 1);
+  return findings.toSorted((a, b) => rank(a) - rank(b));
 }
 
 /** How `doctor` ends: as `status` does for the same. */

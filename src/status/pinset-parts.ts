@@ -233,31 +233,34 @@ export async function lookAtBackup({
     scheduledAt: entry?.modifiedAt ?? null,
   };
   const { state, sentence, todo, heartbeat } = assessHeartbeat(text, operation, clock.now());
-  const gone =
-    heartbeat === null ? null : await findGone(files, layout, { directory: target.directory, heartbeat });
+  const gone = await findGone(files, layout, { directory: target.directory, heartbeat });
   if (gone !== null && state === "ok")
     return {
       state: "attention",
       summary: `${sentence}, but ${gone}`,
-      todo: `mount the disk of ${target.directory}, or make a backup now: ${BACKUP}`,
+      todo: `mount the disk of ${target.directory}, then: ${BACKUP}`,
       evidence: { directory: target.directory },
     };
   const summary = state === "ok" && heartbeat !== null ? `${sentence}: ${heartbeat.summary}` : sentence;
   return { state, summary, todo, evidence: { directory: target.directory } };
 }
 
-/** Why the newest backup of a directory is not there; null if it is. Its content is looked at when the next one is made. */
+/**
+ * Why the newest backup of a directory is not there; null if it is. Its content is looked at when the next one is made. A master that came
+ * back from a backup has the record of the old one, and no heartbeat: its disk is often not mounted yet.
+ */
 async function findGone(
   files: StatusDeps["host"]["files"],
   layout: MasterLayout,
-  { directory, heartbeat }: { readonly directory: string; readonly heartbeat: Heartbeat },
+  { directory, heartbeat }: { readonly directory: string; readonly heartbeat: Heartbeat | null },
 ): Promise<string | null> {
-  if (heartbeat.last_good_at === null || heartbeat.facts?.["by_hand"] === true) return null;
+  if (heartbeat !== null && (heartbeat.last_good_at === null || heartbeat.facts?.["by_hand"] === true))
+    return null;
   const { parseBackupRecord } = await import("../backup/keep-good.ts");
   const record = parseBackupRecord(await files.readText(layout.backupRecord));
   const here = record.filter((one) => (one.directory ?? directory) === directory);
   const newest = here.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at)).at(-1);
-  if (newest === undefined) return `no backup in ${directory} is on record`;
+  if (newest === undefined) return heartbeat === null ? null : `no backup in ${directory} is on record`;
   const found = await files.stat(`${directory}/${newest.name}`);
   if (found === null) return `${newest.name} is not in ${directory}`;
   return found.sizeBytes === newest.bytes ? null : `${newest.name} has another size than it was written with`;

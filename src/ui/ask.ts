@@ -10,6 +10,7 @@ export interface Questions {
 /**
  * Questions on the terminal of this process. They throw (`pending`) if the input ends without an answer (Ctrl-D).
  * While a question waits, the terminal passes Ctrl-C to us as a key; `interrupt` turns it into the signal. `isPlain`: no escape codes.
+ * `before`: resolves when all that was printed before the question is on the screen.
  */
 export function createQuestions(
   input: NodeJS.ReadableStream,
@@ -17,9 +18,15 @@ export function createQuestions(
   {
     interrupt = () => void process.kill(process.pid, "SIGINT"),
     isPlain = false,
-  }: { readonly interrupt?: () => void; readonly isPlain?: boolean } = {},
+    before = () => Promise.resolve(),
+  }: {
+    readonly interrupt?: () => void;
+    readonly isPlain?: boolean;
+    readonly before?: () => Promise<void>;
+  } = {},
 ): Questions {
   const ask = async (prompt: string): Promise<string> => {
+    await before();
     // Without its editing, the kernel edits the line: that writes no escape codes.
     const terminal = createInterface({ input, output, ...(isPlain ? { terminal: false } : {}) });
     terminal.on("SIGINT", interrupt);

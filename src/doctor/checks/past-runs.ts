@@ -4,11 +4,11 @@ import { age } from "../../units.ts";
 import type { DoctorCheck } from "../doctor-check.ts";
 import type { Observation } from "../finding.ts";
 
-/** A run that was ended between two changes. */
+/** A run that was ended in the middle of a change. One that ended between two of them leaves changes, which `settings` says. */
 export const interruptedRun: DoctorCheck = {
   id: "interrupted-run",
-  title: "a run that was ended between two changes",
-  fine: "the last run that changed something came to its end",
+  title: "a run that was ended in the middle of a change",
+  fine: "no change is begun and not ended",
 
   async look({ host, layout, repair }) {
     const journal = await host.files.readText(layout.journal);

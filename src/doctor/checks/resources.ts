@@ -51,8 +51,8 @@ export const space: DoctorCheck = {
         freeBytes < bytes && freeBytes < totalBytes * share;
       const remedy =
         path === examined.values("BACKUP_DIR")
-          ? `ls -lht ${path}; fula-node join-as-master --set BACKUP_KEEP=N keeps fewer backups`
-          : `du -xh --max-depth=3 ${path} | sort -h | tail; docker system df; docker image prune`;
+          ? `ls -lht ${path}; to keep fewer, such as 7: fula-node join-as-master --set BACKUP_KEEP=7`
+          : `du -xah --max-depth=3 ${path} | sort -h | tail; docker system df; docker image prune`;
       const bytes = isBelow(LITTLE)
         ? [
             {

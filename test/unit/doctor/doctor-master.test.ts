@@ -63,7 +63,7 @@ describe("doctor on a master that is half dead", () => {
     expect(wrong.get("writer")).toMatch(/^error: .*-> fula-node join-as-master/);
     expect(wrong.get("space")).toMatch(/^error: the disk of \/opt\/fula-master is nearly full: 500.0 MB/);
     for (const command of [
-      "du -xh --max-depth=3 /opt/fula-master | sort -h | tail",
+      "du -xah --max-depth=3 /opt/fula-master | sort -h | tail",
       "fula-node join-as-master",
     ])
       expect(lines.map((line) => line.trim().replace(/^do: +/, ""))).toContain(command);
@@ -174,7 +174,7 @@ const FAULTS: readonly (readonly [
     "little space",
     (h) => (h.files.freeBytes = 5e9),
     "space",
-    /^warning: the disk .* 5.0 GB are left -> du -xh/,
+    /^warning: the disk .* 5.0 GB are left -> du -xah/,
   ],
   [
     "little space for backups",
@@ -189,7 +189,7 @@ const FAULTS: readonly (readonly [
       });
     },
     "space",
-    /^warning: the disk of \/mnt\/backups is nearly full: 5.0 GB are left -> ls -lht \/mnt\/backups; fula-node join-as-master --set BACKUP_KEEP=N/,
+    /^warning: the disk of \/mnt\/backups is nearly full: 5.0 GB are left -> ls -lht \/mnt\/backups; to keep fewer, such as 7: fula-node join-as-master --set BACKUP_KEEP=7/,
   ],
   [
     "enough space of a small disk",

@@ -16,6 +16,10 @@ test.each([
 });
 
 it("sorts the most serious first", () => {
+  const errors = ["writer", "preflight-disk"].map((id) => some("error").map((one) => ({ ...one, id })));
+  // The writer can't be repaired while the disk is full.
+  const shown = sortFindings([...some("warning"), ...errors.flat()]).map(({ id }) => id);
+  expect(shown).toEqual(["preflight-disk", "writer", "x"]);
   const sorted = sortFindings(some("ok", "note", "unknown", "warning", "error"));
   expect(sorted.map(({ severity }) => severity)).toEqual(["error", "warning", "unknown", "note", "ok"]);
 });

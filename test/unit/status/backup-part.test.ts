@@ -125,6 +125,13 @@ it("a nightly copy that is not there any more is none", async () => {
   expect(await look({ ...nightly, archives: [older, newest], there: [newest] })).toMatchObject({
     state: "ok",
   });
+  // A master that came back from one has the record, and no run of its own yet.
+  expect(await look({ born: 1, there: [], settings: NIGHTLY })).toMatchObject({
+    state: "attention",
+    summary: expect.stringContaining(`but ${ARCHIVE} is not in /mnt/backup`) as string,
+    todo: "mount the disk of /mnt/backup, then: fula-node backup create",
+  });
+  expect(await look({ born: 1, archives: [], settings: NIGHTLY })).toMatchObject({ state: "ok" });
   // One by hand, before BACKUP_DIR was set, went somewhere else.
   expect(await look({ ...nightly, byHand: true, archives: [] })).toMatchObject({ state: "ok" });
 });

@@ -27,6 +27,20 @@ describe("questions", () => {
     expect(shown()).toBe(`Go on? [${byDefault ? "Y/n" : "y/N"}] `);
   });
 
+  it("come after what is still being printed", async () => {
+    const input = new PassThrough();
+    const output = new PassThrough();
+    let printed = (): void => {};
+    const before = () => new Promise<void>((resolve) => (printed = resolve));
+    const asked = createQuestions(input, output, { before }).confirm("Go on?", true);
+    input.write("y\n");
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(output.read()).toBeNull();
+    printed();
+    expect(await asked).toBe(true);
+    expect(String(output.read())).toBe("Go on? [Y/n] ");
+  });
+
   it("ask again after an invalid answer", async () => {
     const { input, questions, shown } = makeQuestions();
     const asked = questions.confirm("Go on?", true);
