@@ -265,7 +265,7 @@ async function requireSpace(
   throw new OperatorError({
     exit: "preflight",
     what: `The disk of ${directory} has ${decimalBytes(freeBytes)} free, and a backup may need ${decimalBytes(needed)}.`,
-    why: `The database has ${decimalBytes(database)}${lastBytes > expected ? `, and the last backup ${decimalBytes(lastBytes)}` : ""}.`,
+    why: `The database has ${decimalBytes(database)}${lastBytes > expected ? `, and the last backup ${decimalBytes(lastBytes)}` : ""}; ${decimalBytes(SPACE_MORE_BYTES)} stay free.`,
     remedy: "Free some space there, or back up to another directory.",
   });
 }
