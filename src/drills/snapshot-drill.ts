@@ -57,7 +57,7 @@ interface SnapshotWork {
 /** The drill's pin lives so long at most, whatever becomes of the drill. */
 const LIFE_MS = DRILL_LIFE_MS;
 /** So long ipfs-cluster may take to pin or to unpin the drill's block, which the master's kubo has already. */
-const CLUSTER_MS = 30_000;
+const CLUSTER_MS = 45_000;
 /** A new snapshot and a damaged copy of it may be that much larger than the last snapshot. */
 const GROWTH = 1.2;
 /** So much stays free on each disk. */

@@ -245,7 +245,7 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     expect(again.stdout + again.stderr).not.toContain("canary");
     expect(again.stdout).toContain("Left to do: not all pins came back.");
     expect((await box.run("find /opt/fula-master/from-backup -type f | sort")).stdout).toMatch(
-      /^\S*archive\.txt\n(?:\S*\/base\/snapshots\/\S+\n)+\S*manifest\.json\n\S*placed\.txt$/,
+      /^\S*archive\.txt\n(?:\S*\/base\/snapshots\/\S+\n)+\S*database\.txt\n\S*manifest\.json\n\S*placed\.txt$/,
     );
     expect(await identityOf(box)).toEqual(before);
     expect([...(await pinset(box))]).toEqual([content]);
