@@ -70,10 +70,13 @@ function runOf({ at, commit }: Result): string {
 }
 
 function describeRuns(results: readonly Result[]): readonly string[] {
-  const runs = new Map(results.map((result) => [`${runOf(result)} ${result.at}`, result]));
-  return [...runs.values()].map((result) => {
+  const keyOf = (result: Result) => `${runOf(result)} ${result.at}`;
+  const runs = new Map(results.map((result) => [keyOf(result), result]));
+  return [...runs].map(([key, result]) => {
+    const own = results.filter((one) => keyOf(one) === key);
     const { cpu, cpus, node, load, loadAfter } = result.machine;
-    return `- ${runOf(result)}: ${cpus} processors (${cpu}), Node.js ${node}; load ${load} before and ${loadAfter} after.`;
+    const benches = [...new Set(own.map(({ bench }) => `\`${bench}\``))].join(", ");
+    return `- ${runOf(result)} (${benches}): ${cpus} processors (${cpu}), Node.js ${node}; load ${load} before and ${loadAfter} after.`;
   });
 }
 

@@ -107,7 +107,7 @@ function listExits(): readonly string[] {
     "| code | name | what it means | what to do |",
     "|---|---|---|---|",
     ...rows,
-    "| 130, 143 | | stopped by Ctrl-C or SIGTERM | run again: it continues from there |",
+    "| 130, 143 | | stopped by Ctrl-C or SIGTERM; `logs -f` ends with 0, since that is its usual end | run again: it continues from there |",
     "| 141 | | the output was closed (`\\| head`) and the verb only reads | nothing |",
   ];
 }

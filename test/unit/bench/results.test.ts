@@ -30,16 +30,20 @@ it("every number of ours stands beside its anchor, with ratio, target, date, com
     unit: "MB",
     target: null,
   };
-  const results = [MEASURED, missed, alone].map((one): Result => ({ ...judge("a", one), ...RUN }));
-  expect(listResults([bench("a"), bench("b")], results)).toEqual([
+  const results = [
+    ...[MEASURED, missed, alone].map((one): Result => ({ ...judge("a", one), ...RUN })),
+    { ...judge("b", alone), ...RUN },
+  ];
+  expect(listResults([bench("a"), bench("b"), bench("c")], results)).toEqual([
     "| measurement | ours: median (least to most) | anchor: the same | ratio | target | run |",
     "| --- | --- | --- | --- | --- | --- |",
     String.raw`| ${"`a`"}: start | 66.0 (60.0 to 90.0) ms | bare \| plain: 60.0 (50.0 to 60.0) ms | 1.20 | <=1.3x, reached | 2026-11-27, 0123456789, 3 times |`,
     String.raw`| ${"`a`"}: slow | 120.0 (120.0 to 120.0) ms | bare \| plain: 60.0 (50.0 to 60.0) ms | 2.00 | <=1.3x, **NO** | 2026-11-27, 0123456789, 3 times |`,
     "| `a`: size | 66.0 (60.0 to 90.0) MB | - | - | - | 2026-11-27, 0123456789, 3 times |",
-    "| `b` | not recorded yet |  |  |  |  |",
+    "| `b`: size | 66.0 (60.0 to 90.0) MB | - | - | - | 2026-11-27, 0123456789, 3 times |",
+    "| `c` | not recorded yet |  |  |  |  |",
     "",
-    "- 2026-11-27, 0123456789: 2 processors (A Processor), Node.js v20.19.0; load 0.5 before and 1.5 after.",
+    "- 2026-11-27, 0123456789 (`a`, `b`): 2 processors (A Processor), Node.js v20.19.0; load 0.5 before and 1.5 after.",
   ]);
 });
 
