@@ -63,7 +63,7 @@ export async function findFormer(
       exit: "preflight",
       what: `There is nothing to go back to: ${layout.cliDir} has ${found}, and this is version ${version}.`,
       why: "A rollback uses the program of the version before, which a join keeps in that directory.",
-      remedy: "Run the join command without --rollback to repair this version.",
+      remedy: `Run fula-node ${verb} without --rollback to repair this version.`,
     });
   if (current !== version && current !== former)
     throw new OperatorError({
@@ -77,7 +77,7 @@ export async function findFormer(
       exit: "preflight",
       what: `Version ${former} can't take this node over again.`,
       why: `Since ${OLDEST} the data of kubo and ipfs-cluster belongs to another user, whose files its containers can't read.`,
-      remedy: "Stay with this version. To repair it, run the join command without --rollback.",
+      remedy: `Stay with this version. To repair it, run fula-node ${verb} without --rollback.`,
     });
   await refuseDamagedProgram(host, `${layout.cliDir}/${former}`, { verb, former, nodePath });
   return former;

@@ -1,5 +1,6 @@
 import { OperatorError } from "../errors.ts";
 import { type MasterLayout, NAMES, STORAGE_NAMES } from "../settings/layout.ts";
+import { didYouMean } from "../settings/settings.ts";
 import { type ReadLine, readCronLine, readJournalLine } from "./log-line.ts";
 
 /** Where one log of a node is. */
@@ -65,12 +66,15 @@ export function chooseSources(sources: readonly LogSource[], names: readonly str
   const isNamed = (source: LogSource, name: string) =>
     source.name === name || (source.kind === "container" && source.container === name);
   const unknown = names.filter((name) => !sources.some((source) => isNamed(source, name)));
-  if (unknown.length > 0)
+  if (unknown.length > 0) {
+    const known = sources.map(({ name }) => name);
+    const near = didYouMean(unknown[0] ?? "", known);
     throw new OperatorError({
       exit: "usage",
       what: `This node has no log named ${unknown.map((name) => JSON.stringify(name.slice(0, 40))).join(", ")}.`,
-      remedy: `Names are: ${sources.map(({ name }) => name).join(", ")}.`,
+      remedy: `${near === null ? "" : `${near} `}Names are: ${known.join(", ")}.`,
     });
+  }
   return names.length === 0
     ? sources
     : sources.filter((source) => names.some((name) => isNamed(source, name)));

@@ -98,7 +98,8 @@ interface CronLineFacts {
   readonly faults: readonly Pick<OwnerFault, "sentence" | "repair">[];
 }
 
-const JOIN = "Run join-as-master: it writes the file again.";
+/** It writes the file again. */
+const JOIN = "fula-node join-as-master";
 
 /** Judges one of our files in /etc/cron.d. `facts` is null if there is no such file. */
 export function judgeCronLine(path: string, facts: CronLineFacts | null): CronLineVerdict {
@@ -108,11 +109,8 @@ export function judgeCronLine(path: string, facts: CronLineFacts | null): CronLi
   if (command === null) return { state: "down", sentence: `${path} runs nothing.`, todo: JOIN };
   if (failure !== null) {
     const sentence = `${path} runs ${command.program} ${command.script}, which does not work: ${failure}.`;
-    return {
-      state: "down",
-      sentence,
-      todo: "Run join-as-master: it puts the program back. If Node.js is gone, install it before.",
-    };
+    // It puts the program back.
+    return { state: "down", sentence, todo: `${JOIN}; if Node.js is gone, install it first` };
   }
   const [fault] = faults;
   if (fault === undefined) return { state: "ok", sentence: `${command.program} runs it.`, todo: null };

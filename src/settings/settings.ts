@@ -267,13 +267,21 @@ function check(spec: SettingSpec, { value, origin }: Setting): Problem | null {
   return {
     subject: key,
     what: `${description}; it must be ${spec.rule.requirement}.`,
-    remedy: REMEDIES[origin](key, flagOf(spec)),
+    remedy: REMEDIES[origin](key, flagOf(spec, exampleOf(spec))),
   };
 }
 
 /** The flag that gives a setting its value. Other users of the machine see what is in a command line: a secret comes from a file. */
-function flagOf({ key, secret }: Pick<SettingSpec, "key" | "secret">): string {
-  return secret === true ? `--set-file ${key}=PATH` : `--set ${key}=VALUE`;
+function flagOf({ key, secret }: Pick<SettingSpec, "key" | "secret">, value = "VALUE"): string {
+  return secret === true ? `--set-file ${key}=PATH` : `--set ${key}=${value}`;
+}
+
+/** A value that is accepted if the flag is pasted as it stands: the default, unless data may be bound to another value. */
+function exampleOf({ byDefault, rule, bound, immutable }: SettingSpec): string | undefined {
+  if (bound === true || immutable === true) return undefined;
+  return byDefault !== undefined && /^[\w.:/-]+$/.test(byDefault) && rule.holds(byDefault)
+    ? byDefault
+    : undefined;
 }
 
 const REMEDIES: Record<Origin, (key: string, flag: string) => string> = {
@@ -286,8 +294,13 @@ const REMEDIES: Record<Origin, (key: string, flag: string) => string> = {
 
 /** Suggests the most similar setting, ignoring case; refers to the docs if none is similar. */
 function suggest(key: string, known: readonly string[]): string {
-  const given = key.slice(0, SHOWN_CHARACTERS).toUpperCase();
+  return didYouMean(key.toUpperCase(), known) ?? "See docs/settings.md for all settings.";
+}
+
+/** `Did you mean NAME?`, with the most similar of the known names; null if none is similar. */
+export function didYouMean(name: string, known: readonly string[]): string | null {
+  const given = name.slice(0, SHOWN_CHARACTERS);
   const nearest = closest(given, known);
   const isNear = distance(given, nearest) <= Math.max(2, given.length / 3);
-  return isNear ? `Did you mean ${nearest}?` : "See docs/settings.md for all settings.";
+  return isNear ? `Did you mean ${nearest}?` : null;
 }

@@ -149,6 +149,9 @@ function judgeClosed(
   return { state: "down", summary, todo, evidence };
 }
 
+/** What to do while only the cluster is missing, whose own line stands beside that of the service. */
+export const SEE_WRITER = `see the line "writer": it says what to do`;
+
 /** What a service of this node answered. */
 export interface ApiFacts {
   /** `127.0.0.1:6000`. */
@@ -194,7 +197,7 @@ export function judgeApi(
     return judged(
       "attention",
       `${address} works, but the cluster does not answer, so it can't count the pins: ${clusterFault}`,
-      "repair the writer",
+      SEE_WRITER,
     );
   return judged("ok", otherImage === null ? address : `${address}, image ${otherImage}`, null);
 }
@@ -216,11 +219,7 @@ function judgeHealth(
   if (said === "") return judged("down", `${address} answers ${status}`, log);
   const todo = failed.find(({ remedy }) => remedy !== null)?.remedy ?? log;
   if (failed.every(({ name }) => name === "cluster"))
-    return judged(
-      "attention",
-      `${address} accepts pins, but they wait in its queue: ${said}`,
-      "repair the writer",
-    );
+    return judged("attention", `${address} accepts pins, but they wait in its queue: ${said}`, SEE_WRITER);
   return judged("down", `${address} does not work: ${said}`, todo);
 }
 

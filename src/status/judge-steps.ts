@@ -108,7 +108,8 @@ export function judgeCron({ items, unchecked }: StepsSeen, repair: string, hasDr
   const wrong = own.filter((item) => item !== daemon && isPending(item));
   if (wrong.length > 0) {
     const said = wrong.map(
-      ({ step, state, drift, why }) => why ?? (drift.join(", ") || `${step} is ${state}`),
+      ({ title, state, drift, why }) =>
+        why ?? (drift.join(", ") || `the ${title} is ${state === "absent" ? "missing" : state}`),
     );
     return { state: "attention", summary: said.join("; "), todo: repair, evidence };
   }

@@ -5,7 +5,7 @@ import { assessFindings } from "../../pinset/sweep/findings.ts";
 import { CRON_PERIODS_MS } from "../../settings/layout.ts";
 import { isDatabaseElsewhere } from "../../settings/postgres-target.ts";
 import type { WebuiSettings } from "../../settings/services.ts";
-import { failedChecks, judgeApi, judgeMasters, judgeWriter } from "../../status/judge-master.ts";
+import { failedChecks, judgeApi, judgeMasters, judgeWriter, SEE_WRITER } from "../../status/judge-master.ts";
 import { type Judged, LATE, type Late, type Part, REPAIR_MASTER, withRemarks } from "../../status/part.ts";
 import { decimalBytes } from "../../units.ts";
 import { type Answer, type Answers, PINNING_ROUTE } from "./questions.ts";
@@ -120,7 +120,7 @@ function storagePart({ own, identity }: Answers): Judged {
     : judgement(
         "attention",
         "works, but the cluster does not answer, so it can't count the pins",
-        "repair the writer",
+        SEE_WRITER,
       );
 }
 

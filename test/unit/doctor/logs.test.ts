@@ -293,7 +293,15 @@ describe("the logs of a node", () => {
     expect((await read(host, [], { since: new Date("2025-12-01T00:00:02.5Z") })).lines).toEqual([
       "kubo later",
     ]);
-    await expect(read(host, ["nginx"])).rejects.toMatchObject({ exit: "usage" });
+    await expect(read(host, ["nginx"])).rejects.toMatchObject({
+      exit: "usage",
+      remedy: expect.stringMatching(/^Names are: postgres, kubo, /) as string,
+    });
+    await expect(read(host, ["kubbo", "nginx"])).rejects.toMatchObject({
+      exit: "usage",
+      what: 'This node has no log named "kubbo", "nginx".',
+      remedy: expect.stringMatching(/^Did you mean kubo\? Names are: postgres, kubo, /) as string,
+    });
   });
 
   it("are followed through the restart of a container, each line once", async () => {

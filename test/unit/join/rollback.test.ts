@@ -252,6 +252,13 @@ describe("the version that a rollback goes back to", () => {
     findFormer(host, { verb: "join-as-master", layout: LAYOUT, version, nodePath: "/usr/bin/node" });
   const program = `${LAYOUT.cliDir}/${FORMER}`;
 
+  it("is none without an older version: the remedy names the verb", async () => {
+    host.files.drop(program);
+    await expect(find()).rejects.toMatchObject({
+      remedy: "Run fula-node join-as-master without --rollback to repair this version.",
+    });
+  });
+
   it("is the newest older one, also when the link is at it already", async () => {
     host.files.put(`${LAYOUT.cliDir}/0.3.0/bin/fula-node.js`, "");
     expect(await find()).toBe(FORMER);

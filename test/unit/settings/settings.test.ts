@@ -5,7 +5,7 @@ import { FORMER_DEFAULTS } from "../../../src/settings/former-defaults.ts";
 import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import { RULES } from "../../../src/settings/rules.ts";
 import { findUnclear, resolveSettings, type SettingSpec, showValue } from "../../../src/settings/settings.ts";
-import { STORAGE_SETTINGS } from "../../../src/settings/storage.ts";
+import { LOG_LEVEL, STORAGE_SETTINGS } from "../../../src/settings/storage.ts";
 
 const SPECS: readonly SettingSpec[] = [
   { key: "NAME", about: "a name", rule: RULES.name, byDefault: "standard" },
@@ -105,12 +105,12 @@ describe("resolveSettings", () => {
       {
         subject: "NAME",
         what: 'NAME in .env is "f\\u0443la"; it must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash and underscore, starting with a letter or digit.',
-        remedy: "Correct it in .env, or pass --set NAME=VALUE.",
+        remedy: "Correct it in .env, or pass --set NAME=standard.",
       },
       {
         subject: "PORT",
         what: 'PORT given by flag is "080"; it must be a TCP port from 1 to 65535, in plain digits.',
-        remedy: "Give another value: --set PORT=VALUE.",
+        remedy: "Give another value: --set PORT=5432.",
       },
       {
         subject: "OPTION",
@@ -124,6 +124,20 @@ describe("resolveSettings", () => {
       },
     ]);
     expect([...settings.keys()]).toEqual([]);
+  });
+
+  it("a flag that a remedy shows is accepted if it is pasted", () => {
+    const problemsWith = (flags: Readonly<Record<string, string>>) =>
+      resolveSettings([LOG_LEVEL], {
+        flags: new Map(Object.entries(flags)),
+        environment: { LOG_LEVEL: "banana" },
+        adoptsEnvironment: true,
+        version: "1.2.3",
+        saved: saved(""),
+      }).problems;
+    const [problem] = problemsWith({});
+    const [, pasted = ""] = /--set LOG_LEVEL=(\w+)/.exec(problem?.remedy ?? "") ?? [];
+    expect(problemsWith({ LOG_LEVEL: pasted })).toEqual([]);
   });
 
   it.each([

@@ -204,6 +204,16 @@ it.each<[string, Partial<ApiFacts>, string]>([
   expect(said(judgeApi({ ...all, ...facts }, "log"))).toBe(expected);
 });
 
+it("an API that lacks only the cluster sends to the line that says what to do about it", () => {
+  const route = { path: "/x", answer: { status: 401, body: {} } };
+  const facts = { address: "here:1", otherImage: null, route };
+  const todo = `see the line "writer": it says what to do`;
+  const well = { status: 200, body: {} };
+  expect(judgeApi({ ...facts, health: well, clusterFault: "refused" }, "log").todo).toBe(todo);
+  const sick = { status: 503, body: { checks: { cluster: { ok: false, error: "refused" } } } };
+  expect(judgeApi({ ...facts, health: sick, clusterFault: null }, "log").todo).toBe(todo);
+});
+
 it("an API whose health knows a remedy says that instead of naming its log", () => {
   const health = (postgres: object) => ({ status: 503, body: { checks: { postgres } } });
   const route = { path: "/x", answer: null };
@@ -351,6 +361,14 @@ it("cron that could not be looked at is unknown", () => {
     item("backup-cron"),
   ];
   expect(judgeCron({ items: entries, unchecked: [] }, "join").state).toBe("ok");
+});
+
+it("a file of cron that is missing is named by what it does", () => {
+  const backup = item("backup-cron", { title: "cron job for backups", state: "absent", changes: [CHANGE] });
+  const items = [item("cron"), item("snapshot-cron"), item("sweep-cron"), item("drill-cron"), backup];
+  expect(said(judgeCron({ items, unchecked: [] }, "join"))).toBe(
+    "attention: the cron job for backups is missing",
+  );
 });
 
 it("an ingest is judged by its answer, not by its settings", () => {
