@@ -124,15 +124,25 @@ export class OperatorError extends Error {
 
   /** The same error, with what had been changed before it. */
   withChanged(changed: string): OperatorError {
-    const { exit, what, why, remedy, problems } = this;
+    return this.with({ changed });
+  }
+
+  /** The same error, with another thing to do. */
+  withRemedy(remedy: string): OperatorError {
+    return this.with({ remedy });
+  }
+
+  private with(other: Pick<OperatorErrorFields, "changed" | "remedy">): OperatorError {
+    const { exit, what, why, remedy, changed, problems } = this;
     return new OperatorError({
       exit,
       what,
-      changed,
       problems,
       cause: this.cause,
       ...(why === undefined ? {} : { why }),
       ...(remedy === undefined ? {} : { remedy }),
+      ...(changed === undefined ? {} : { changed }),
+      ...other,
     });
   }
 }

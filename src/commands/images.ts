@@ -1,7 +1,7 @@
 import { basename, dirname } from "node:path";
 import { imagesOfKind } from "../docker/images/wanted-images.ts";
 import type { DockerVersion, Image } from "../docker/engine.ts";
-import { pullImage, wholeImage } from "../docker/whole-images.ts";
+import { OR_FROM_ARCHIVE, pullImage, wholeImage } from "../docker/whole-images.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { findInstalledNode, nameOf, type NodeKind } from "../join/installed-node.ts";
@@ -26,6 +26,11 @@ export interface SaveFlags {
 }
 
 const VERB = "images save";
+/** What a first join needs besides the images, as in docs/offline.md. */
+const JOINS_WITH: Record<NodeKind, string> = {
+  master: "--provision-writer --set CLUSTERNAME=NAME",
+  "storage-node": "--invite @invite.txt --fingerprint FINGERPRINT",
+};
 const BYTES_PER_MB = 1_000_000;
 /** Headers of the tar file, and what else is written meanwhile. */
 const SPARE_BYTES = 64 * 1024 ** 2;
@@ -79,7 +84,7 @@ export async function imagesSave(given: string, flags: SaveFlags, world: World):
       ...reporter.table([
         [
           "On the other machine:",
-          `npx ./fula-node-VERSION.tgz join-as-${node.kind} --images ${basename(file)}`,
+          `npx --yes --offline ./fula-node-${version}.tgz join-as-${node.kind} ${JOINS_WITH[node.kind]} --images ${basename(file)}`,
         ],
         ["How to get the program there:", "docs/offline.md"],
       ]),
@@ -91,6 +96,11 @@ export async function imagesSave(given: string, flags: SaveFlags, world: World):
 /** The whole path of the archive. Throws (`usage`) if it can't be written there. */
 async function placeOf({ files }: HostReader, given: string, force: boolean): Promise<string> {
   const refuse = (what: string, remedy: string) => new OperatorError({ exit: "usage", what, remedy });
+  if (given === "-")
+    throw refuse(
+      "images save does not write to standard output.",
+      "Give the name of the new file, such as images.tar.",
+    );
   const directory = await files.realPath(dirname(resolvable(given)));
   const name = basename(given);
   if (directory === null || (await files.stat(directory))?.kind !== "directory")
@@ -205,7 +215,7 @@ async function pull(
   const report = (line: string) => reporter.progress(line);
   if (layout === null) {
     const other = architecture === engine.architecture ? undefined : architecture;
-    for (const reference of missing) await host.docker.pull(reference, report, other);
+    for (const reference of missing) await withoutArchive(() => host.docker.pull(reference, report, other));
     return;
   }
   const lock = await world.takeLock(lockNames(layout.baseDir).node, {
@@ -214,9 +224,20 @@ async function pull(
     since: host.clock.now().toISOString(),
   });
   try {
-    for (const reference of missing) await pullImage(host, { layout }, reference, report);
+    for (const reference of missing)
+      await withoutArchive(() => pullImage(host, { layout }, reference, report));
   } finally {
     await lock.release();
+  }
+}
+
+/** Joins can take an archive instead of pulling. This verb makes one. */
+async function withoutArchive(pullOne: () => Promise<void>): Promise<void> {
+  try {
+    await pullOne();
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError) || thrown.remedy === undefined) throw thrown;
+    throw thrown.withRemedy(thrown.remedy.replace(OR_FROM_ARCHIVE, ""));
   }
 }
 

@@ -11,6 +11,7 @@ import type { Docker, DockerReader } from "./engine.ts";
 import { followProgress } from "./images/engine-progress.ts";
 import { loadArchive } from "./images/load-archive.ts";
 import { saveArchive } from "./images/save-archive.ts";
+import { OR_FROM_ARCHIVE } from "./whole-images.ts";
 
 type EngineMethods = Omit<Docker, keyof DockerReader | "composeUp" | "composeCreate">;
 type Report = (line: string) => void;
@@ -156,7 +157,7 @@ async function pull(
       why,
       remedy: isRefusal(why)
         ? refusalRemedy(login)
-        : `Check the network and the image's name. Or pull it by hand (docker pull ${reference}), or pass the images in a file (--images ARCHIVE). Then run again.`,
+        : `Check the network and the image's name. Or pull it by hand (docker pull ${reference})${OR_FROM_ARCHIVE}. Then run again.`,
       cause: thrown,
     });
   }

@@ -9,6 +9,9 @@ import type { Image } from "./engine.ts";
  */
 type Mark = ReadonlyMap<string, string>;
 
+/** Another way than a pull, in a sentence on one that failed: for joins, which have this flag. */
+export const OR_FROM_ARCHIVE = ", or pass the images in a file (--images ARCHIVE)";
+
 type Place = Pick<NodeContext, "layout">;
 
 /** An image of this machine; null if it is not here, or was not written to its end. */

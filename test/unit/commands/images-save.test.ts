@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { imagesSave, type SaveFlags } from "../../../src/commands/images.ts";
+import { OR_FROM_ARCHIVE } from "../../../src/docker/whole-images.ts";
+import { OperatorError } from "../../../src/errors.ts";
 import { table, wrap } from "../../../src/ui/text.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
 import type { World } from "../../../src/world.ts";
@@ -54,7 +56,9 @@ describe("images save, on a machine that is no node", () => {
     expect(host.docker.archives.get(FILE)).toEqual(MASTER);
     expect(data).toMatchObject({ kind: "master", architecture: "amd64", images: MASTER, pulled: MASTER });
     expect(lines.join("\n")).toContain(`Saved 5 images of a master for amd64: ${FILE}`);
-    expect(lines.join("\n")).toContain("fula-node-VERSION.tgz join-as-master --images images.tar");
+    expect(lines.join("\n")).toContain(
+      `npx --yes --offline ./fula-node-${VERSION}.tgz join-as-master --provision-writer --set CLUSTERNAME=NAME --images images.tar`,
+    );
     expect(locks).toEqual([]);
   });
 
@@ -68,6 +72,27 @@ describe("images save, on a machine that is no node", () => {
     host.docker.putImage("theirs:1");
     await save({ for: "storage-node", image: ["theirs:1", "ipfs/kubo:v0.42.0"] });
     expect(host.docker.archives.get(FILE)).toEqual([...STORAGE, "theirs:1"]);
+  });
+
+  it("says how a storage node joins with them: it needs an invite", async () => {
+    expect((await save({ for: "storage-node" })).lines.join("\n")).toContain(
+      `npx --yes --offline ./fula-node-${VERSION}.tgz join-as-storage-node --invite @invite.txt --fingerprint FINGERPRINT --images images.tar`,
+    );
+  });
+
+  it("does not offer a flag that it lacks if an image can't be pulled", async () => {
+    host.docker.pull = (reference) =>
+      Promise.reject(
+        new OperatorError({
+          exit: "unavailable",
+          what: `The image ${reference} could not be pulled.`,
+          remedy: `Check the network and the image's name. Or pull it by hand${OR_FROM_ARCHIVE}. Then run again.`,
+        }),
+      );
+    await expect(save({ image: ["wrong"] })).rejects.toMatchObject({
+      exit: "unavailable",
+      remedy: "Check the network and the image's name. Or pull it by hand. Then run again.",
+    });
   });
 
   it("pulls images of another architecture if none of that name is here", async () => {
@@ -122,6 +147,7 @@ describe("what it refuses before it writes anything", () => {
     ["a file that is there", () => host.files.put(FILE, "x"), {}, FILE, "usage", /exists already/],
     ["a directory", () => host.files.putDirectory(FILE), { force: true }, FILE, "usage", /is a directory/],
     ["a directory that is not there", () => {}, {}, "/mnt/none/a.tar", "usage", /not a directory/],
+    ["the output", () => {}, {}, "-", "usage", /does not write to standard output/],
     ["no name", () => {}, {}, "/mnt/usb/", "usage", /does not name a file/],
     ["no engine", () => (host.docker.engine = null), {}, FILE, "unavailable", /does not answer/],
     ["a digest", () => {}, { image: ["a@sha256:00"] }, FILE, "settings", /a@sha256:00 can't be saved/],
