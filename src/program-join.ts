@@ -38,7 +38,12 @@ export function addMaster(program: Command, baseDir: () => Option, run: Run): vo
       collect,
       [],
     )
-    .option("--ignore <check>", "treat a failed preflight check as a warning; repeatable", collect, [])
+    .option(
+      "--ignore <check>",
+      "treat a failed preflight check as a warning (with --from-backup also old-master); repeatable",
+      collect,
+      [],
+    )
     .option("--images <archive>", "load images from this file (made by images save) instead of pulling them")
     .option("--provision-writer", "create kubo and ipfs-cluster on this machine if none are found", false)
     .option(

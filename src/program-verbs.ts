@@ -1,4 +1,4 @@
-import { type Command, type HelpConfiguration, Option } from "commander";
+import { type Command, Help, type HelpConfiguration, Option } from "commander";
 import type { VerbExit } from "./errors.ts";
 import type { World } from "./world.ts";
 
@@ -43,16 +43,30 @@ export function dryRun(): Option {
 const USUAL_COLUMNS = 80;
 const BELOW = 6;
 
-/** How the help is laid out on a narrow terminal: the text of each item stands below its name. */
+/**
+ * How the help is laid out. No default is shown that only says that nothing was given. On a narrow terminal, the text of each item
+ * stands below its name.
+ */
 export function helpFor(columns: number): HelpConfiguration {
-  if (columns >= USUAL_COLUMNS) return {};
+  const usual: HelpConfiguration = { optionDescription: describeOption };
+  if (columns >= USUAL_COLUMNS) return usual;
   return {
+    ...usual,
     minWidthToWrap: BELOW,
     formatItem(term, _width, description, helper) {
       const lines = description === "" ? [] : helper.boxWrap(description, columns - BELOW).split("\n");
       return [`  ${term}`, ...lines.map((line) => " ".repeat(BELOW) + line)].join("\n");
     },
   };
+}
+
+function describeOption(option: Option): string {
+  const { defaultValue } = option as { readonly defaultValue: unknown };
+  const isNothing = defaultValue === false || (Array.isArray(defaultValue) && defaultValue.length === 0);
+  const shown = isNothing
+    ? Object.assign(Object.create(option) as Option, { defaultValue: undefined })
+    : option;
+  return new Help().optionDescription(shown);
 }
 
 /** Collects the values of a flag that can be given more than once. */

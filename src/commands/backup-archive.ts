@@ -32,7 +32,7 @@ export async function backupVerify(file: string, flags: BackupVerifyFlags, world
     lines: [
       `Verified: ${basename(path)}`,
       `  ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)} unpacked`,
-      ...linesOf(read.manifest, world.host.clock.now()),
+      ...describeArchive(read.manifest, world.host.clock.now()),
       ...(isNewer ? [`  To restore it, use that version: npx fula-node@${maker}. This is ${version}.`] : []),
     ],
   });
@@ -59,20 +59,23 @@ export async function backupUnpack(file: string, flags: BackupUnpackFlags, world
     data: { verb: "backup unpack", file, directory: to, ...read },
     lines: [
       `Done: ${to}: ${countOf(read.entries, "part")}, ${decimalBytes(read.bytes)}.`,
-      ...linesOf(read.manifest, world.host.clock.now()),
+      ...describeArchive(read.manifest, world.host.clock.now()),
       "  It has every secret of that master: remove it when you no longer need it.",
     ],
   });
   return "ok";
 }
 
-function linesOf(manifest: BackupManifest, now: Date): readonly string[] {
+/** Whose archive it is, when it was made, and what is in it, as lines of a result. */
+export function describeArchive(manifest: BackupManifest, now: Date): readonly string[] {
   const { master, pool, created_at: at, database, peers, snapshots, tool } = manifest;
   return [
     `  of the master ${master.name} in the pool ${pool}, made ${age(now.getTime() - Date.parse(at))} ago by ${tool.version}`,
     `  database: ${database.name}, Postgres ${database.server_version}, schema ${database.migration === null ? "none" : String(database.migration).padStart(3, "0")}`,
     `  ipfs-cluster: ${peers.cluster ?? "not in it"}`,
     `  kubo: ${peers.kubo ?? "not in it"}`,
-    `  snapshots: ${snapshots.length === 0 ? "none" : snapshots.join(", ")}`,
+    ...(snapshots.length === 0 ? ["none"] : snapshots).map(
+      (name, index) => `  ${(index === 0 ? "snapshots:" : "").padEnd("snapshots:".length)} ${name}`,
+    ),
   ];
 }

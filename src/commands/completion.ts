@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { CATALOGUE, slugOf } from "../drills/catalogue.ts";
 import type { VerbExit } from "../errors.ts";
 import { IDENTITY_KEY, PASSPHRASE_KEY } from "../join/from-backup/backup-key.ts";
+import { OLD_MASTER_CHECK } from "../join/from-backup/old-machine.ts";
 import { PURGEABLE } from "../leave/policy.ts";
 import { sourcesOf } from "../logs/sources.ts";
 import { MASTER_CHECKS } from "../preflight/checks.ts";
@@ -47,6 +48,7 @@ function suggestFor(program: Command): Suggest {
       [`${path} --set-file`, keys(settings)] as const,
       [`${path} --ignore`, checks] as const,
     ]),
+    ["join-as-master --ignore", [...checks, OLD_MASTER_CHECK]],
     ["join-as-master --set-file", keys([...MASTER_SETTINGS, identity, passphrase])],
     ["backup create --set-file", keys([passphrase])],
     ["backup verify --set-file", keys([identity, passphrase])],

@@ -124,14 +124,17 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
                 : "Lost is what came after the backup of:",
               stage.manifest.created_at,
             ],
-            ["If this machine has another address:", `fula-node invite create --name NAME${url}${here}`],
           ] as const)),
       ...keepsOf(desired.settings, here),
       ...(edge === null ? [] : ([[NO_BACKUP_HAS, EDGE_DATA]] as const)),
       ...(flags.dryRun || (await isWriterOurs(world, desired.settings))
         ? []
         : ([[NO_BACKUP_HAS, `${WRITER_IDENTITY} and kubo/config of the writer`]] as const)),
-      ["Let others join:", `fula-node invite create --name NAME${url}${here}`],
+      // After a restore, the nodes are there already.
+      [
+        stage === null ? "Let others join:" : "If this machine has another address:",
+        `fula-node invite create --name NAME${url}${here}`,
+      ],
       ["See how it stands:", `fula-node status${here}`],
       ["fula-node is installed as:", `node ${cliCurrent}/bin/fula-node.js`],
     ];

@@ -28,6 +28,7 @@ import {
 } from "../settings/layout.ts";
 import { isDatabaseElsewhere, postgresBindOf } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
+import { OLD_MASTER_CHECK } from "./from-backup/old-machine.ts";
 import type { JoinDeps } from "./join-run.ts";
 
 /**
@@ -97,7 +98,8 @@ interface CheckOptions<Layout> extends ContextOptions<Layout> {
 export async function checkMaster(options: CheckOptions<MasterLayout>): Promise<void> {
   const { deps, ignored, problems } = options;
   const context = await contextOfMaster(options);
-  reportPreflight(deps, await runPreflight(MASTER_CHECKS, deps.host, context, ignored), problems);
+  const found = await runPreflight(MASTER_CHECKS, deps.host, context, ignored, [OLD_MASTER_CHECK]);
+  reportPreflight(deps, found, problems);
 }
 
 /** What the checks of a master need to know. */

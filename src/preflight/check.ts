@@ -12,15 +12,17 @@ export interface PreflightProblem extends CheckProblem {
 /**
  * Runs all checks in parallel and returns every problem, in the order of the checks. A check that ends with an
  * error counts as failed, with the text of the error. Throws (`usage`) for an `--ignore` that does not name a
- * check, or names a check that can't be ignored.
+ * check, or names a check that can't be ignored. `ofRestore` names checks that are not made here: only a join
+ * with `--from-backup` makes them.
  */
 export async function runPreflight(
   checks: readonly Check[],
   host: HostReader,
   context: PreflightContext,
   ignored: readonly string[],
+  ofRestore: readonly string[] = [],
 ): Promise<readonly PreflightProblem[]> {
-  refuseUnknown(checks, ignored);
+  refuseUnknown(checks, ignored, ofRestore);
   const found = await Promise.all(checks.map((check) => runOne(check, host, context)));
   return checks.flatMap(({ id }, index) =>
     (found[index] ?? []).map((problem): PreflightProblem => {
@@ -44,19 +46,25 @@ async function runOne(
   }
 }
 
-function refuseUnknown(checks: readonly Check[], ignored: readonly string[]): void {
+function refuseUnknown(
+  checks: readonly Check[],
+  ignored: readonly string[],
+  ofRestore: readonly string[],
+): void {
   const ignorable = checks.filter((check) => check.ignorable).map(({ id }) => id);
   const wrong = ignored.filter((id) => !ignorable.includes(id));
   if (wrong.length === 0) return;
   const known = new Set(checks.map(({ id }) => id));
+  const whyNot = (id: string): string => {
+    if (ofRestore.includes(id)) return "Only a join with --from-backup makes this check.";
+    return known.has(id) ? "fula-node can't work if this check fails." : "There is no such check.";
+  };
+  const also = ofRestore.length === 0 ? "" : `; with --from-backup also ${ofRestore.join(", ")}`;
   throw new OperatorError({
     exit: "usage",
     what: "--ignore has a value that can't be ignored.",
-    problems: wrong.map((id) => ({
-      subject: `--ignore ${id}`,
-      what: known.has(id) ? "fula-node can't work if this check fails." : "There is no such check.",
-    })),
-    remedy: `These checks can be ignored: ${ignorable.join(", ")}.`,
+    problems: wrong.map((id) => ({ subject: `--ignore ${id}`, what: whyNot(id) })),
+    remedy: `These checks can be ignored: ${ignorable.join(", ")}${also}.`,
   });
 }
 

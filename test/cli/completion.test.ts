@@ -120,6 +120,8 @@ describe.each(["bash", "zsh", "fish"] as const)("completion of %s", (shell) => {
     expect(offers(shell, "secret", "rotate", "j")).toEqual(["jwt-secret"]);
     expect(offers(shell, "join-as-storage-node", "--set", "INGEST_P")).toEqual(["INGEST_PORT="]);
     expect(offers(shell, "join-as-master", "--set=BACKUP_D")).toEqual(["BACKUP_DIR="]);
+    expect(offers(shell, "join-as-master", "--ignore", "old")).toEqual(["old-master"]);
+    expect(offers(shell, "join-as-storage-node", "--ignore", "old")).toEqual([]);
     expect(offers(shell, "leave", "--purge", "s")).toEqual(["settings", "snapshots"]);
     expect(offers(shell, "logs", "kubo", "in")).toEqual(["ingest"]);
   });

@@ -251,7 +251,7 @@ async function judge(
     isIgnored: flags.ignore.includes(OLD_MASTER_CHECK),
     dryRun: flags.dryRun,
   });
-  deps.reporter.note(`Reading all of ${basename(file)}, before anything is written.`);
+  deps.reporter.note(`Reading all of ${basename(file)} first.`);
   // A run compares it with its list while it unpacks; what is only planned is not unpacked.
   const leastBytes = flags.dryRun
     ? (await verifyArchive(file, opener)).bytes

@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { backupUnpack } from "../../../src/commands/backup-archive.ts";
+import { backupUnpack, describeArchive } from "../../../src/commands/backup-archive.ts";
+import { manifestOf } from "../../support/backup-manifest.ts";
 import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
 
 let base: string;
@@ -56,4 +57,13 @@ it.skipIf(process.getuid?.() !== 0)("is refused on a disk that is read-only", as
   } finally {
     execFileSync("umount", [disk]);
   }
+});
+
+it.each([
+  ["no snapshot", [], ["  snapshots: none"]],
+  ["one", ["a"], ["  snapshots: a"]],
+  ["three", ["a", "b", "c"], ["  snapshots: a", "             b", "             c"]],
+])("names each snapshot on a line of its own: %s", (_, snapshots, lines) => {
+  const described = describeArchive(manifestOf({ snapshots }), new Date("2026-11-28T00:00:00Z"));
+  expect(described.slice(4)).toEqual(lines);
 });

@@ -415,6 +415,17 @@ describe("--ignore", () => {
     });
   });
 
+  it("refuses a check that only a restore makes, and says so", async () => {
+    const run = runPreflight(MASTER_CHECKS, goodHost(), CONTEXT, ["old-master"], ["old-master"]);
+    await expect(run).rejects.toMatchObject({
+      exit: "usage",
+      problems: [
+        { subject: "--ignore old-master", what: "Only a join with --from-backup makes this check." },
+      ],
+      remedy: expect.stringMatching(/memory.*; with --from-backup also old-master\.$/),
+    });
+  });
+
   it.each(["root", "engine", "compose"])("refuses %s, without which nothing works", async (name) => {
     await expect(problemsOf(small, { ignored: ["disk", name] })).rejects.toMatchObject({
       exit: "usage",

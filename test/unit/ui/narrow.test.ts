@@ -94,6 +94,13 @@ describe.each([40, 60])("on a terminal of %i columns", (columns) => {
     expect(tooWide(lines, columns).filter((line) => !isName(line))).toEqual([]);
   });
 
+  it("the help shows no default that is nothing", () => {
+    const help = describeProgram("0", () => Promise.resolve(), columns);
+    const texts = help.commands.map((command) => command.helpInformation().replaceAll(/\s+/g, " "));
+    expect(texts.filter((text) => /default: (?:\[\]|false)/.test(text))).toEqual([]);
+    expect(texts.join(" ")).toContain("(default: /opt/fula-master)");
+  });
+
   it("a command between backticks, or a cell that is a command, is never broken", () => {
     fitTo(columns);
     const command = "fula-node invite create --name NAME --storage-api-url URL --base-dir /srv/fula";
