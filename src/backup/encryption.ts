@@ -44,7 +44,7 @@ export function requireRecipients(text: string, name: string): readonly string[]
     } catch (cause) {
       throw new OperatorError({
         exit: "settings",
-        what: `${name} is not a recipient of age.`,
+        what: `${name} is not a recipient of the program age.`,
         why: `It must begin with age1 (${messageOf(cause)}).`,
         remedy: "Make a key pair on another machine: age-keygen -o backup-key.txt. It prints the recipient.",
         cause,
@@ -279,7 +279,9 @@ function wrongKey(opener: Opener, isNamed: boolean, cause: unknown): OperatorErr
     what: `${given} does not open this backup.`,
     ...(isNamed
       ? {}
-      : { why: "Or its first lines were changed: only under the name that it was made with is that seen." }),
+      : {
+          why: "Or the beginning of the file was changed: that is seen only while the file has its first name.",
+        }),
     remedy: "Give the one that this backup was made with.",
     cause,
   });

@@ -19,7 +19,10 @@ export async function readOpener(setFile: readonly string[], deps: Deps): Promis
     return { kind: "identities", identities: requireIdentities(identity, IDENTITY_KEY) };
   throw new OperatorError({
     exit: "usage",
-    what: "A backup is opened with one key.",
+    what:
+      given.size === 0
+        ? "No key was given to open the backup."
+        : "Two keys were given, and a backup is opened with one.",
     remedy: `Give --set-file ${IDENTITY_KEY}=FILE with the file of age-keygen, or --set-file ${PASSPHRASE_KEY}=FILE.`,
   });
 }

@@ -41,7 +41,9 @@ it.each([
 });
 
 it.each(["new", "empty", "empty/"])("reads the archive for --to %s", async (name) => {
-  await expect(unpack(`${base}/${name}`)).rejects.toMatchObject({ what: "A backup is opened with one key." });
+  await expect(unpack(`${base}/${name}`)).rejects.toMatchObject({
+    what: "No key was given to open the backup.",
+  });
 });
 
 it.skipIf(process.getuid?.() !== 0)("is refused on a disk that is read-only", async () => {
