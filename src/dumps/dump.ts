@@ -116,7 +116,8 @@ export async function openDump(engine: Throwaway, target: PostgresTarget, given:
         exit: "unavailable",
         what: "pg_dump did not complete the dump: another session holds a lock on a table.",
         why: `It waited ${LOCK_WAIT_MS / 1_000} s for it. A migration holds one, or a session that somebody forgot.`,
-        remedy: "Wait until that ends, then run again. fula-node doctor names sessions that hold locks.",
+        remedy:
+          "Wait until that ends, then run again. `SELECT pid, query FROM pg_stat_activity` in the database shows the sessions.",
       });
     throw new OperatorError({
       exit: "unavailable",
