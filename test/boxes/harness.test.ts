@@ -88,6 +88,20 @@ describe.skipIf(reason !== undefined)("a box with its own engine", () => {
     expect(await box.snapshot()).not.toEqual(touched);
   });
 
+  test("a snapshot waits for what cron runs, and holds cron from then on", async () => {
+    // Started by the daemon itself, as its runs are.
+    await box.writeFile("/etc/cron.d/harness", "@reboot root sleep 3; touch /opt/harness/by-cron\n");
+    await box.run("rm -f /run/crond.reboot /opt/harness/by-cron && systemctl restart cron");
+    await expect
+      .poll(async () => (await box.exec("pgrep -f '[s]leep 3'")).exitCode, { interval: 20 })
+      .toBe(0);
+    const before = await box.snapshot();
+    expect(before.files).toHaveProperty("/opt/harness/by-cron");
+    expect((await box.run("ps -o stat= -C cron")).stdout).toMatch(/^T/);
+    await box.run("rm /etc/cron.d/harness && systemctl restart cron");
+    expect((await box.run("ps -o stat= -C cron")).stdout).toMatch(/^S/);
+  });
+
   test.each([
     ["a power cut", () => box.kill()],
     ["a shutdown", () => box.shutdown()],

@@ -130,7 +130,18 @@ kill_processes() {
   [ -n "$processes" ] || return 0
   # shellcheck disable=SC2086
   kill -KILL $processes 2>/dev/null || true
+  thaw
   return 1
+}
+
+# Processes of a container that was paused are frozen, and die only once they are not.
+thaw() {
+  local group
+  for group in /sys/fs/cgroup/{,*/}"$ENGINE_CGROUP"; do
+    [ -d "$group" ] || continue
+    find "$group" -name freezer.state -exec sh -c 'for file; do echo THAWED >"$file"; done' thaw {} + 2>/dev/null || true
+    find "$group" -name cgroup.freeze -exec sh -c 'for file; do echo 0 >"$file"; done' thaw {} + 2>/dev/null || true
+  done
 }
 
 remove_cgroups() {
