@@ -277,7 +277,7 @@ describe.skipIf(skipped !== undefined)("a master that is backed up", () => {
     expect([...(await pinset(box))].toSorted()).toEqual([CID, content].toSorted());
     expect((await box.run("ls -A /opt/fula-master")).stdout).not.toContain("from-backup");
     expectExit(await fula("snapshot", "list"), 0);
-    // The snapshot that cron took meanwhile lacks that pin.
+    // The newest snapshot lacks that pin.
     expectExit(await fula("snapshot", "take"), 0);
     expectExit(await fula("status"), 0);
     const nothing = await fula("join-as-master", "--yes");

@@ -184,7 +184,7 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
 
   test("right after a join every part of a master works, and its screen fits 80 columns", async () => {
     await eventually("the master lists the node again", hasPingedAgain);
-    // Cron may have run one while the node was still fetching.
+    // An earlier one may be of a time when the node was still fetching.
     expectExit(await fulaNode(master, ["sweep"]), 0);
     const before = await watch(master);
     const { stdout, exitCode } = await fulaNode(master, ["status"]);

@@ -23,17 +23,25 @@ export function withoutData(snapshot: BoxSnapshot): BoxSnapshot {
 }
 
 /**
- * Prints all parts below, with an empty line after each. It skips paths that do not exist. First it waits until cron's runs
- * have ended, and keeps the daemon from starting more: from here on, only the test changes the box.
+ * Waits until cron's runs have ended, and keeps the daemon from starting more: a sweep every half hour, and a snapshot every six,
+ * would fall into what a test does. systemd still calls it active. It works again once it is restarted.
  */
-export const SNAPSHOT_SCRIPT = String.raw`
-set -euo pipefail
+export const HOLD_CRON = String.raw`
 if systemctl is-active --quiet cron; then
   cron=$(systemctl show --property MainPID --value cron)
   kill -STOP "$cron"
   # Held, it leaves those that have ended as zombies.
   while pgrep --parent "$cron" --runstates D,R,S,T >/dev/null; do sleep 0.1; done
 fi
+`;
+
+/**
+ * Prints all parts below, with an empty line after each. It skips paths that do not exist. A join may have started cron: from
+ * here on, only the test changes the box.
+ */
+export const SNAPSHOT_SCRIPT = String.raw`
+set -euo pipefail
+${HOLD_CRON}
 find "$@" -printf '%p\t%y %m %u:%g %T@ %l\n' 2>/dev/null | sort || true
 echo
 find "$@" -type f -exec sha256sum {} + 2>/dev/null | sed -E 's/^(\S+)  (.*)$/\2\t\1/' || true

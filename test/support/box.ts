@@ -16,7 +16,7 @@ import {
   removeNetwork,
   saveImage,
 } from "./box-engine.ts";
-import { type BoxSnapshot, parseSnapshot, SNAPSHOT_SCRIPT } from "./box-snapshot.ts";
+import { type BoxSnapshot, HOLD_CRON, parseSnapshot, SNAPSHOT_SCRIPT } from "./box-snapshot.ts";
 
 export { type Checkpoint, requireBoxes } from "./box-engine.ts";
 
@@ -274,7 +274,10 @@ export class Box {
       const { exitCode, stderr } = await this.exec(isReady, {
         timeoutMs: Math.max(deadline - Date.now(), 1000),
       });
-      if (exitCode === 0) return;
+      if (exitCode === 0) {
+        await this.run(HOLD_CRON);
+        return;
+      }
       if (Date.now() > deadline || stderr.includes("is not running")) {
         const log = await docker("logs", "--tail", "20", this.container);
         throw new Error(
