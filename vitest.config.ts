@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 import { LANES } from "./test/full/limits.ts";
 import { bedEnvironment } from "./test/support/bed.ts";
@@ -11,6 +12,8 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/{unit,contract,services,cli}/**/*.test.ts"],
+          // Much of it waits for programs. With one less than there are processors, two of them would do one file at a time.
+          maxWorkers: Math.max(2, availableParallelism() - 1),
           testTimeout: 60_000,
           hookTimeout: 120_000,
           // What has to come true ends the wait at once. The default, a second, is short where much else runs.

@@ -9,7 +9,12 @@ import type { Opener } from "./encryption.ts";
 import { PLACES } from "./node-files.ts";
 import { parseManifest, snapshotFiles } from "../pinset/snapshot/manifest.ts";
 import { joinNumbers, parseMemory, serialiseMemory } from "../pinset/snapshot/memory.ts";
-import { DUMP_FILE, masterLayout, type MasterLayout } from "../settings/layout.ts";
+import {
+  DUMP_FILE,
+  DUMP_IS_RESTORED as DATABASE,
+  masterLayout,
+  type MasterLayout,
+} from "../settings/layout.ts";
 import { partialOf, unpackArchive } from "./unpack.ts";
 
 /** A backup that is unpacked on the machine that becomes its master, until the master has all of it. It is there only meanwhile. */
@@ -27,7 +32,6 @@ export interface Stage {
 const ARCHIVE = "archive.txt";
 const PLACED = "placed.txt";
 const PINS = "pins.txt";
-const DATABASE = "database.txt";
 
 /** Where a restore into this base directory keeps what it has unpacked. */
 export function stageOf(baseDir: string): string {
@@ -91,7 +95,7 @@ export async function unneededOf(files: FileReader, layout: MasterLayout): Promi
     all.filter((name) => !kept.includes(name)).map((name) => `${from}/${name}`);
   const stage = await readStage(files, layout.baseDir);
   if (stage === null || stage.hasPins) {
-    const marks = [PLACED, FIRST_ENTRY, DATABASE].filter((name) => names.includes(name));
+    const marks = [PLACED, FIRST_ENTRY, PINS, DATABASE].filter((name) => names.includes(name));
     return [...paths(directory, names, marks), ...marks.map((name) => `${directory}/${name}`), directory];
   }
   const base = `${directory}/${PLACES.base}`;

@@ -32,6 +32,7 @@ import {
   WRITER_IDENTITY,
 } from "../settings/layout.ts";
 import { backupsOf } from "../settings/master.ts";
+import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import { upgradeBackup, type UpgradeBackup, WITHOUT_BACKUP } from "../steps/master/upgrade-backup.ts";
 import type { World } from "../world.ts";
@@ -102,12 +103,15 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
     const here = baseDirFlag(baseDir);
     const trust =
       flags.dryRun || desired.invite === null ? [] : await endInvited(world, baseDir, desired.invite);
-    const edge = edgeOf((key) => desired.settings.get(key)?.value);
+    const valueOf = (key: string) => desired.settings.get(key)?.value;
+    const edge = edgeOf(valueOf);
     const isRestored = restoring !== null && restoring.stage !== null;
     const left = flags.dryRun
       ? []
       : [
-          ...(isRestored ? await leftAfterRestore(world.host, baseDir, restoring.stage) : []),
+          ...(isRestored
+            ? await leftAfterRestore(world.host, layout, restoring.stage, isDatabaseElsewhere(valueOf))
+            : []),
           ...(await findLeft(world, layout, desired.settings)),
         ];
     const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
@@ -119,7 +123,7 @@ export async function joinAsMaster(asked: JoinFlags, given: World): Promise<Verb
         ? []
         : ([
             [
-              stage.manifest.database.is_elsewhere
+              isDatabaseElsewhere(valueOf)
                 ? "Its database is as it was; its files are of:"
                 : "Lost is what came after the backup of:",
               stage.manifest.created_at,
@@ -239,14 +243,28 @@ async function findLost(
 /** The pins are asked for again. Whether anybody has their content is another question. */
 async function leftAfterRestore(
   { files }: World["host"],
-  baseDir: string,
-  { manifest }: Stage,
+  { baseDir, restoreDir, snapshotsDir }: MasterLayout,
+  { manifest: { snapshots } }: Stage,
+  isDatabaseNewer: boolean,
 ): Promise<readonly string[]> {
-  if (manifest.snapshots.length === 0)
+  const [newest] = snapshots;
+  const here = baseDirFlag(baseDir);
+  if (newest === undefined)
     return ["Left to do: the backup has no snapshot of the pinset, so no pin came back."];
+  if (isDatabaseNewer)
+    return [
+      "Left to do: the pins come from the other peers, once they are back. See what is missing then:",
+      `fula-node snapshot restore ${snapshotsDir}/${newest}.manifest.json --dry-run${here}`,
+    ];
+  const lost = `${restoreDir}/${newest}.not-restorable.ndjson`;
+  const notPinned =
+    (await files.stat(lost)) === null
+      ? []
+      : [`Left to do: some pins can't be made again as they were: ${lost}`];
   if ((await readStage(files, baseDir)) === null)
-    return ["Left to do: look whether the nodes have what is pinned (fula-node sweep)."];
+    return [...notPinned, `Left to do: look whether the nodes have what is pinned (fula-node sweep${here}).`];
   return [
+    ...notPinned,
     "Left to do: not all pins came back. Some need more nodes than there are now.",
     "Bring storage nodes back, then run this again: it pins what is missing.",
   ];

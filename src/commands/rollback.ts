@@ -105,15 +105,18 @@ export async function rollBack(
           consents: new Set<string>(),
         }),
     });
+    const here = baseDirFlag(baseDir, usualDir);
     const hasDrills = outcome.changes.some(({ change }) => change.summary.endsWith(CRON_FILES.drill));
     return await closeJoin(world, outcome, {
       verb,
       baseDir,
       durationMs: watch.elapsedMs(),
       next: [
-        ["See how it stands:", `fula-node status${baseDirFlag(baseDir, usualDir)}`],
-        ["To upgrade again:", `npx fula-node@${version} ${verb}`],
-        ...(hasDrills ? ([["Then, for drills every week:", "fula-node drill --schedule"]] as const) : []),
+        ["See how it stands:", `fula-node status${here}`],
+        ["To upgrade again:", `npx fula-node@${version} ${verb}${here}`],
+        ...(hasDrills
+          ? ([["Then, for drills every week:", `fula-node drill --schedule${here}`]] as const)
+          : []),
       ],
     });
   } finally {

@@ -31,7 +31,8 @@ export async function findingsOfPreflight(
       }, clock);
       const id = `preflight-${check.id}`;
       if (seen === null) return [];
-      if (seen.length === 0 && ASKS_ENGINE.has(check.id) && (await host.docker.unreachable()) !== null) return [];
+      if (seen.length === 0 && ASKS_ENGINE.has(check.id) && (await host.docker.unreachable()) !== null)
+        return [];
       return seen.length === 0
         ? [{ id, severity: "ok" as const, what: check.title, evidence: {}, remedy: null }]
         : seen.map((one) => ({ id, ...one }));

@@ -10,6 +10,7 @@ import {
   baseDirFlag,
   CRON_FILES,
   DUMP_FILE,
+  DUMP_IS_RESTORED,
   isOurs,
   MASTER_BASE_DIR,
   masterLayout,
@@ -364,13 +365,14 @@ export function databaseOf({ layout, values }: InstalledMaster): PostgresTarget 
 /** Throws (`preflight`) while the database of a backup is not restored: what is written meanwhile would be in its place. */
 export async function refuseUnfinishedRestore(
   { files }: Pick<HostReader, "files">,
-  { fromBackupDir }: Pick<MasterLayout, "fromBackupDir">,
+  { baseDir, fromBackupDir: directory }: Pick<MasterLayout, "baseDir" | "fromBackupDir">,
 ): Promise<void> {
-  if ((await files.stat(`${fromBackupDir}/${DUMP_FILE}`)) === null) return;
+  if ((await files.stat(`${directory}/${DUMP_FILE}`)) === null) return;
+  if ((await files.stat(`${directory}/${DUMP_IS_RESTORED}`)) !== null) return;
   throw new OperatorError({
     exit: "preflight",
     what: "A backup is being restored on this machine: this master is not whole yet.",
-    remedy: "Finish that first: fula-node join-as-master",
+    remedy: `Finish that first: fula-node join-as-master${baseDirFlag(baseDir)}`,
   });
 }
 

@@ -106,6 +106,8 @@ export const STORAGE_NAMES = {
 
 /** The database in an unpacked backup: all parts of it in one file, as pg_restore reads it. */
 export const DUMP_FILE = "database.dump";
+/** Beside it once the database of this machine is the one of the backup. */
+export const DUMP_IS_RESTORED = "database.txt";
 
 /** The marker file next to the data of a writer that `--adopt writer` took over. fula-node never removes the file or the data. */
 export const TAKEN_OVER = "taken-over.txt";

@@ -1,4 +1,4 @@
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 import gt from "semver/functions/gt.js";
 import valid from "semver/functions/valid.js";
 import type { BackupManifest } from "../../backup/backup-manifest.ts";
@@ -24,7 +24,8 @@ import type { Change, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
 import { readEnvFile } from "../../settings/context.ts";
-import { type MasterLayout, NAMES } from "../../settings/layout.ts";
+import { baseDirFlag, type MasterLayout, NAMES } from "../../settings/layout.ts";
+import { isDatabaseElsewhere } from "../../settings/postgres-target.ts";
 import { savedValue } from "../../settings/settings.ts";
 import { age, decimalBytes } from "../../units.ts";
 import { MASTER_MINIMUM_FREE_BYTES } from "../../preflight/checks.ts";
@@ -145,9 +146,17 @@ async function runsHere(host: HostReader): Promise<boolean> {
  * get a new peer id, or the pool another name.
  */
 export function refuseOtherMaster(
-  { manifest: { master, pool } }: Pick<Stage, "manifest">,
+  { manifest: { master, pool, database } }: Pick<Stage, "manifest">,
   values: (key: string) => string | undefined,
 ): void {
+  if (!database.is_elsewhere && isDatabaseElsewhere(values))
+    throw new OperatorError({
+      exit: "settings",
+      what: `POSTGRES_HOST is ${values("POSTGRES_HOST") ?? ""}, and the database of this backup was on its own machine.`,
+      why: "A restore puts the database into the Postgres of this machine only. On the other one, its rows would be missing.",
+      remedy:
+        "Run again without POSTGRES_HOST (--set POSTGRES_HOST=127.0.0.1). To have the rows elsewhere: fula-node backup unpack, then pg_restore of its database.dump.",
+    });
   for (const [key, ofBackup] of [
     ["CLUSTERNAME", pool],
     ["WRITER_DIR", master.writer_dir],
@@ -313,7 +322,7 @@ async function refuseFilled(
     paths.map(async (path) => ((await host.files.stat(path)) === null ? [] : [path])),
   );
   const writerDir = master.writer_dir;
-  const inWriter = writerDir === null ? [] : ((await host.files.list(writerDir)) ?? []);
+  const hasWriter = writerDir !== null && (await hasFiles(host.files, writerDir));
   const containers = await Promise.all(
     [NAMES.postgres, NAMES.kubo, NAMES.cluster].map(async (name) =>
       (await host.docker.container(name)) === null ? [] : [`the container ${name}`],
@@ -322,7 +331,7 @@ async function refuseFilled(
   const volume = await host.docker.volume(NAMES.postgresVolume);
   const things = [
     ...found.flat(),
-    ...(inWriter.length === 0 ? [] : [`files in ${writerDir ?? ""}`]),
+    ...(hasWriter ? [`files in ${writerDir}`] : []),
     ...containers.flat(),
     ...(volume === null ? [] : [`the volume ${volume.name}`]),
   ];
@@ -333,7 +342,7 @@ async function refuseFilled(
       exit: "foreign",
       what: `This machine is the master of this backup already: it has ${things.join(", ")}.`,
       why: "A restore never replaces a master, also not with an older state of itself.",
-      remedy: "To repair it: fula-node join-as-master",
+      remedy: `To repair it: fula-node join-as-master${baseDirFlag(layout.baseDir)}`,
     });
   throw new OperatorError({
     exit: "foreign",
@@ -342,6 +351,16 @@ async function refuseFilled(
     remedy:
       "Use an empty machine. Or, if what is listed is not needed: fula-node leave --purge all, or move it away; then run again.",
   });
+}
+
+/** False for what a disk has that is mounted there, or in a directory of it: `lost+found`, and empty directories. */
+async function hasFiles(files: HostReader["files"], directory: string): Promise<boolean> {
+  for (const name of (await files.list(directory)) ?? []) {
+    if (name === "lost+found") continue;
+    const path = `${directory}/${name}`;
+    if ((await files.stat(path))?.kind !== "directory" || (await hasFiles(files, path))) return true;
+  }
+  return false;
 }
 
 async function ownerHere(
@@ -360,7 +379,7 @@ function isAnother({ directory, archive }: Stage): OperatorError {
   return new OperatorError({
     exit: "foreign",
     what: `Another backup is being restored here: ${archive}.`,
-    remedy: `Finish it: fula-node join-as-master. Its files are in ${directory}.`,
+    remedy: `Finish it: fula-node join-as-master${baseDirFlag(dirname(directory))}. Its files are in ${directory}.`,
   });
 }
 

@@ -119,14 +119,14 @@ export function restoredDatabase(context: MasterContext): StepSpec<readonly stri
       const { roles } = stage.manifest.database;
       await endRestores(host.docker, { container: NAMES.postgres, user, database });
       // It may have come to its end before.
-      if ((await hasIt(host)) === true) return;
-      await restoreDump(host.docker, {
-        container: NAMES.postgres,
-        user,
-        database,
-        dump: dumpOf(stage),
-        roles,
-      });
+      if ((await hasIt(host)) !== true)
+        await restoreDump(host.docker, {
+          container: NAMES.postgres,
+          user,
+          database,
+          dump: dumpOf(stage),
+          roles,
+        });
       await markDatabase(stage, host.files);
     },
 

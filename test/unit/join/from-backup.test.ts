@@ -27,6 +27,16 @@ const FLAGS: JoinFlags = {
   provisionWriter: false,
 };
 
+/** The settings that decide which master it is, with another host of the database. */
+function sameBut(databaseHost: string): (key: string) => string | undefined {
+  const values: Readonly<Record<string, string>> = {
+    CLUSTERNAME: "my-pool",
+    WRITER_DIR: "/opt/fula-writer",
+    POSTGRES_HOST: databaseHost,
+  };
+  return (key) => values[key];
+}
+
 function manifestOf(more: Partial<BackupManifest> = {}): BackupManifest {
   return plainManifest({
     master: {
@@ -316,7 +326,7 @@ describe("a restore", () => {
     await expect(begin()).rejects.toMatchObject({
       exit: "foreign",
       what: expect.stringContaining("is the master of this backup already") as string,
-      remedy: "To repair it: fula-node join-as-master",
+      remedy: `To repair it: fula-node join-as-master --base-dir ${layout.baseDir}`,
     });
   });
 
@@ -340,6 +350,31 @@ describe("a restore", () => {
       (one) => ({ ...same, WRITER_DIR: "/x" })[one],
     );
   });
+
+  it("does not put the database into another machine's Postgres, where its rows would be missing", async () => {
+    await expect(begin({ set: ["POSTGRES_HOST=db.internal"] })).rejects.toMatchObject({
+      exit: "settings",
+      what: "POSTGRES_HOST is db.internal, and the database of this backup was on its own machine.",
+    });
+    expect(host.writes).toEqual([]);
+    const given = { manifest: manifestOf() };
+    refuseOtherMaster(
+      { manifest: { ...given.manifest, database: { ...given.manifest.database, is_elsewhere: true } } },
+      sameBut("db.internal"),
+    );
+    refuseOtherMaster(given, sameBut("localhost"));
+    expect(() => refuseOtherMaster(given, sameBut("db.internal"))).toThrow(
+      expect.objectContaining({ exit: "settings" }),
+    );
+  });
+
+  it.each(["/opt/fula-writer/lost+found/.keep", "/opt/fula-writer/kubo/lost+found/.keep"])(
+    "takes a machine with a disk that is mounted for its writer: %s",
+    async (path) => {
+      host.files.put(path, "");
+      expect(await begin({ dryRun: true })).not.toBeNull();
+    },
+  );
 
   it("goes on only with the backup that it began with", async () => {
     host.files.put(`${layout.baseDir}/from-backup/manifest.json`, JSON.stringify(manifestOf()));

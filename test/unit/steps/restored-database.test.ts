@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { refuseUnfinishedRestore } from "../../../src/join/installed-node.ts";
+import { masterLayout } from "../../../src/settings/layout.ts";
 import { restoredDatabase } from "../../../src/steps/master/restored-database.ts";
 import { manifestOf } from "../../support/backup-manifest.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
@@ -49,7 +50,15 @@ describe("the database of a backup", () => {
 
   it("lets nothing write into its place before it is there", async () => {
     await expect(refuseUnfinishedRestore(host, LAYOUT)).rejects.toMatchObject({ exit: "preflight" });
+    // The rest of the join may take long: this master works already.
+    const restored = host.copy();
+    restored.files.put(`${STAGE}/database.txt`, "");
+    await refuseUnfinishedRestore(restored, LAYOUT);
     await host.files.remove(`${STAGE}/database.dump`);
     await refuseUnfinishedRestore(host, LAYOUT);
+    host.files.put(`/srv/fula/from-backup/database.dump`, "x");
+    await expect(refuseUnfinishedRestore(host, masterLayout("/srv/fula"))).rejects.toMatchObject({
+      remedy: "Finish that first: fula-node join-as-master --base-dir /srv/fula",
+    });
   });
 });

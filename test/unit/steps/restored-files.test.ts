@@ -79,6 +79,16 @@ describe("the end of a restore", () => {
     expect(await host.files.list(STAGE)).toBeNull();
   });
 
+  it("leaves the pins to the other peers if the database goes on elsewhere: what users deleted stays so", async () => {
+    const host = box();
+    host.files.put(LAYOUT.envFile, "POSTGRES_HOST=10.0.0.9\nPOSTGRES_PASSWORD=pw\n", 0o600);
+    const ran: string[] = [];
+    host.system.onCommand = (argv) => void ran.push(argv.join(" "));
+    expect(await end(host)).toEqual(["leave-pins", "remove-unpacked"]);
+    expect(ran).toEqual([]);
+    expect(await host.files.list(STAGE)).toBeNull();
+  });
+
   it("stops at any other failure", async () => {
     const host = box();
     host.system.onCommand = () => EXIT_CODES.integrity;
@@ -93,18 +103,24 @@ describe("the end of a restore", () => {
   });
 
   it("a removal that was cut off anywhere is ended, and is never taken for a restore that has not placed its files", async () => {
-    const whole = box([]);
-    const { changes } = await lookAt(restoredFiles(context), whole);
+    const done = (): FakeMaster => {
+      const host = box();
+      host.files.put(`${STAGE}/pins.txt`, "");
+      host.files.put(`${STAGE}/database.txt`, "");
+      return host;
+    };
+    const { changes } = await lookAt(restoredFiles(context), done());
     const paths = changes.flatMap((change) => (change as unknown as { paths: readonly string[] }).paths);
     expect(paths.length).toBeGreaterThan(4);
     for (const [index] of paths.entries()) {
-      const host = box([]);
+      const host = done();
       for (const path of paths.slice(0, index + 1)) await host.files.remove(path);
       // What would be placed goes first, and what says that it is a stage goes last.
       const has = async (name: string) => (await host.files.stat(`${STAGE}/${name}`)) !== null;
       const isPlacedAgain = (await has("manifest.json")) && !(await has("placed.txt"));
       if (isPlacedAgain) expect([await has("base"), await has("writer")]).toEqual([false, false]);
-      await end(host);
+      // What is gone can't be pinned again.
+      expect(await end(host)).not.toContain("restore-pins");
       expect(await host.files.list(STAGE)).toBeNull();
     }
   });
