@@ -253,14 +253,15 @@ async function leftAfterRestore(
     return ["Left to do: the backup has no snapshot of the pinset, so no pin came back."];
   if (isDatabaseNewer)
     return [
-      "Left to do: the pins come from the other peers, once they are back. See what is missing then:",
+      "Left to do: the pins come from the other peers, once they are back.",
+      "See what is missing then:",
       `fula-node snapshot restore ${snapshotsDir}/${newest}.manifest.json --dry-run${here}`,
     ];
   const lost = `${restoreDir}/${newest}.not-restorable.ndjson`;
   const notPinned =
     (await files.stat(lost)) === null
       ? []
-      : [`Left to do: some pins can't be made again as they were: ${lost}`];
+      : ["Left to do: some pins can't be made again as they were. They are in:", lost];
   if ((await readStage(files, baseDir)) === null)
     return [...notPinned, `Left to do: look whether the nodes have what is pinned (fula-node sweep${here}).`];
   return [

@@ -83,6 +83,7 @@ export async function rotateSecret(
   const makeNext = (on: Host) => given ?? generate(on, secret);
   const context: RotationContext = { secret, layout, nodePath, values, makeNext };
   if (stage.at === "none") await refusePending(deps, master, request);
+  else await refuseOtherVersion(deps, layout, request);
   const scene = await readScene(host, context, stage);
   const consequences = describeConsequences(secret, scene);
   const ending = endingStep(context);
@@ -129,6 +130,26 @@ export async function rotateSecret(
     plan: done.flatMap(({ plan }) => plan),
     changes: done.flatMap(({ changes }) => changes),
   };
+}
+
+/**
+ * The second half is a join: by a newer version it would be an upgrade, without a plan and without a backup. Throws (`preflight`) if
+ * another version is installed.
+ */
+async function refuseOtherVersion(
+  { host, version }: RotateDeps,
+  { cliCurrent }: MasterLayout,
+  { secret, valueFile, hereFlags }: RotateRequest,
+): Promise<void> {
+  const installed = await host.files.readLink(cliCurrent);
+  if (installed === null || installed === version) return;
+  const file = valueFile === undefined ? "" : ` --value-file ${valueFile}`;
+  throw new OperatorError({
+    exit: "preflight",
+    what: `A change of ${secret} is not finished, and fula-node ${installed} is installed here. This is version ${version}.`,
+    why: "To finish it with another version would also upgrade this master.",
+    remedy: `Finish it first: node ${cliCurrent}/bin/fula-node.js secret rotate ${secret}${file}${hereFlags}`,
+  });
 }
 
 /**

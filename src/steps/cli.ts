@@ -1,10 +1,12 @@
+import compare from "semver/functions/compare.js";
 import gt from "semver/functions/gt.js";
 import lt from "semver/functions/lt.js";
 import rcompare from "semver/functions/rcompare.js";
 import valid from "semver/functions/valid.js";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { PACKAGE_ENTRIES } from "../settings/layout.ts";
+import type { HostReader } from "../host.ts";
+import { isOurs, PACKAGE_ENTRIES } from "../settings/layout.ts";
 import type { NodeContext } from "../settings/context.ts";
 
 interface Seen {
@@ -21,16 +23,27 @@ type CliChange =
   | (Change & { readonly kind: "remove-cli"; readonly path: string });
 
 /**
- * The version that a rollback from the running version goes back to, see findFormer: the one that was in use, or else the newest older
- * one. A version between them was given up.
+ * The version that a rollback from the running version goes back to, see findFormer: the one that the services are of, or the one that
+ * was in use, or else the newest older one. A version between them was given up.
  */
 export function formerVersion(
   installed: readonly string[],
-  current: string | null,
+  { current, serving = null }: { readonly current: string | null; readonly serving?: string | null },
   running: string,
 ): string | null {
   const older = olderThan(running, installed);
-  return current !== null && older.includes(current) ? current : (older[0] ?? null);
+  return [serving, current].find((one) => one !== null && older.includes(one)) ?? older[0] ?? null;
+}
+
+/**
+ * The oldest version that a service here is of; null if there is none. A join that ended early has set the link, and left services as
+ * they were: that version works.
+ */
+async function findServing({ docker }: HostReader): Promise<string | null> {
+  if ((await docker.unreachable()) !== null) return null;
+  const images = (await docker.containers()).filter(isOurs).map(({ image }) => image);
+  const versions = images.map((image) => image.replace(/^fula-node:/, ""));
+  return versions.filter((one) => valid(one) !== null).sort(compare)[0] ?? null;
 }
 
 /** Older versions than the running one that nothing goes back to. */
@@ -89,7 +102,8 @@ export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
         });
       }
       const installedVersions = entries ?? [];
-      const former = formerVersion(installedVersions, current, version);
+      const serving = await findServing(host);
+      const former = formerVersion(installedVersions, { current, serving }, version);
       const obsolete = obsoleteVersions(installedVersions, version, former);
       const seen = { same: installed !== null && installed === running, current, obsolete };
       if (installed === null) return { state: "absent", seen, evidence };

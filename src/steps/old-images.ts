@@ -58,7 +58,7 @@ async function findObsolete(
       .filter(isOurs)
       .flatMap(({ id, tags }) => tags.map((tag) => [tag.replace(/^fula-node:/, ""), id] as const)),
   );
-  const former = formerVersion(installed ?? [], current, version);
+  const former = formerVersion(installed ?? [], { current }, version);
   const old = obsoleteVersions([...tagged.keys()], version, former);
   const users = await Promise.all(old.map((one) => docker.usersOf("image", tagged.get(one) ?? "")));
   return old.filter((_, index) => users[index]?.length === 0).map((one) => `fula-node:${one}`);

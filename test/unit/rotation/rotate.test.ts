@@ -370,6 +370,17 @@ describe("what is refused", () => {
     expect(host.writes).toEqual([]);
   });
 
+  it("another version than the installed one, to finish a change: that would be an upgrade", async () => {
+    const host = await interrupted();
+    host.files.putLink("0.0.9", LAYOUT.cliCurrent);
+    const before = host.snapshot();
+    expect(await refused(rotateOn(host, "database-password"))).toMatchObject({
+      exit: "preflight",
+      remedy: `Finish it first: node ${LAYOUT.cliCurrent}/bin/fula-node.js secret rotate database-password`,
+    });
+    expect(host.snapshot()).toEqual(before);
+  });
+
   it("a second secret, another value and a join, while a change is not finished", async () => {
     const host = await interrupted();
     const before = host.snapshot();

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { NAMES, OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { cli } from "../../../src/steps/cli.ts";
 import { FakeMaster, PACKAGE_DIR, VERSION } from "../../support/fake-master.ts";
 import { LAYOUT, lookAt, prepare } from "../../support/master-boxes.ts";
@@ -123,5 +124,30 @@ describe("cli", () => {
     for (const change of changes) await cli(context).apply(change as never, host, () => {});
     expect(await host.files.list(LAYOUT.cliDir)).toEqual(["0.0.9", VERSION, "current"]);
     expect((await lookAt(cli(context), host)).changes).toEqual([]);
+  });
+
+  it("keeps the version that the services are of, and removes one whose join ended early", async () => {
+    const host = new FakeMaster();
+    for (const name of ["0.0.10", "0.0.9"]) host.files.put(`${LAYOUT.cliDir}/${name}/bin/fula-node.js`, name);
+    host.files.putLink("0.0.10", LAYOUT.cliCurrent);
+    for (const [name, version] of [
+      [NAMES.webui, "0.0.10"],
+      [NAMES.pinningApi, "0.0.9"],
+    ] as const)
+      host.docker.putContainer(name, {
+        image: `fula-node:${version}`,
+        labels: { [OWNER_LABEL.key]: OWNER_LABEL.value },
+      });
+    const { changes } = await lookAt(cli(context), host);
+    expect(changes).toContainEqual(expect.objectContaining({ path: `${LAYOUT.cliDir}/0.0.10` }));
+    for (const change of changes) await cli(context).apply(change as never, host, () => {});
+    expect(await host.files.list(LAYOUT.cliDir)).toEqual(["0.0.9", VERSION, "current"]);
+    // While Docker is silent, the link says it.
+    host.files.put(`${LAYOUT.cliDir}/0.0.10/bin/fula-node.js`, "0.0.10");
+    host.files.putLink("0.0.10", LAYOUT.cliCurrent);
+    host.stopEngine();
+    expect((await lookAt(cli(context), host)).changes).toContainEqual(
+      expect.objectContaining({ path: `${LAYOUT.cliDir}/0.0.9` }),
+    );
   });
 });
