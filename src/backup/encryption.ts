@@ -21,6 +21,8 @@ export type Opener =
  */
 const SCRYPT_LOG_N = 16;
 const MIN_PASSPHRASE = 20;
+/** The recipient of an X25519 key has 62. */
+const SHOWN_CHARACTERS = 80;
 /** A header for a hundred recipients has less. */
 const MAX_HEADER_BYTES = 64 * 1024;
 
@@ -35,24 +37,39 @@ export function requirePassphrase(passphrase: string, name: string): string {
   });
 }
 
-/** Throws (`settings`) if a text is no recipient. */
+/** Throws (`settings`) if a text is no recipient. A recipient has a checksum, so one that is mistyped is found. */
 export function requireRecipients(text: string, name: string): readonly string[] {
   const recipients = text.split(/[\s,]+/).filter((one) => one !== "");
   for (const one of recipients) {
     try {
       new Encrypter().addRecipient(one);
     } catch (cause) {
-      throw new OperatorError({
-        exit: "settings",
-        what: `${name} is not a recipient of the program age.`,
-        why: `It must begin with age1 (${messageOf(cause)}).`,
-        remedy: "Make a key pair on another machine: age-keygen -o backup-key.txt. It prints the recipient.",
-        cause,
-      });
+      throw noRecipient(one, name, cause);
     }
   }
   if (recipients.length > 0) return recipients;
   throw new OperatorError({ exit: "settings", what: `${name} names no recipient.` });
+}
+
+/** The error for what is no recipient. A text that does not begin with age1 may be a secret key, so it is not shown. */
+function noRecipient(text: string, name: string, cause: unknown): OperatorError {
+  if (!text.startsWith("age1"))
+    return new OperatorError({
+      exit: "settings",
+      what: `${name} is not a recipient of the program age.`,
+      why: "It must begin with age1.",
+      remedy: "Make a key pair on another machine: age-keygen -o backup-key.txt. It prints the recipient.",
+      cause,
+    });
+  const isLong = text.length > SHOWN_CHARACTERS;
+  const shown = isLong ? `${text.slice(0, SHOWN_CHARACTERS)}... (${text.length} characters)` : text;
+  return new OperatorError({
+    exit: "settings",
+    what: `${name} has ${shown}, which is not a recipient of the program age.`,
+    why: "A character of it is wrong or missing, or it is one of a plugin of age.",
+    remedy: "Where its secret key is, age-keygen -y backup-key.txt prints it again.",
+    cause,
+  });
 }
 
 /** The secret keys in a file of age-keygen. Throws (`settings`) if there is none, or one is malformed. No key is named. */

@@ -227,6 +227,7 @@ async function requiredProblems(
       what: `${directory === true ? "BACKUP_DIR is set, and BACKUP_RECIPIENT" : "BACKUP_RECIPIENT is set, and BACKUP_DIR"} is missing: no backup would be made.`,
       remedy: "Set both, or none. docs/backup.md says how to make a key.",
     });
+  problems.push(...(await findMistypedRecipient(settings.get("BACKUP_RECIPIENT")?.value)));
   const [backupDir, writerDir] = ["BACKUP_DIR", "WRITER_DIR"].map((key) => settings.get(key)?.value);
   const unfit = await unfitForBackups(host, layout, backupDir, writerDir);
   if (unfit !== null)
@@ -257,6 +258,24 @@ async function requiredProblems(
       : []),
     ...(await authProblems(host, settings, provisionWriter)),
   ];
+}
+
+/** The setting's rule knows the form of a recipient only. One that does not decode would fail each backup, at night. */
+async function findMistypedRecipient(recipient: string | undefined): Promise<readonly Problem[]> {
+  if (recipient === undefined) return [];
+  // Loaded here: few runs need it.
+  const { requireRecipients } = await import("../backup/encryption.ts");
+  const subject = "BACKUP_RECIPIENT";
+  try {
+    requireRecipients(recipient, subject);
+    return [];
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    const { what, why = "", remedy = "" } = thrown;
+    return [
+      { subject, what: `${what} ${why}`, remedy: `${remedy} Then give it: --set ${subject}=age1RECIPIENT` },
+    ];
+  }
 }
 
 /** Why a directory gets no backups; null if it may. One that is not there yet is made by the first backup. */

@@ -440,4 +440,23 @@ describe("a key", () => {
     }
     expect(createHash("sha256").update(file).digest("hex")).toHaveLength(64);
   });
+
+  it("that is a mistyped recipient is shown, with what to do", async () => {
+    const recipient = await identityToRecipient(await generateX25519Identity());
+    const mistyped = recipient.replace(/.$/, (last) => (last === "q" ? "p" : "q"));
+    expect(requireRecipients(recipient, "--recipient")).toEqual([recipient]);
+    for (const [text, shown] of [
+      [`${recipient} ${mistyped}`, mistyped],
+      [recipient.slice(0, -1), recipient.slice(0, -1)],
+      [`${recipient}${"q".repeat(100)}`, `${recipient}${"q".repeat(18)}... (162 characters)`],
+    ] as const)
+      expect(() => requireRecipients(text, "--recipient")).toThrow(
+        expect.objectContaining({
+          exit: "settings",
+          what: `--recipient has ${shown}, which is not a recipient of the program age.`,
+          why: "A character of it is wrong or missing, or it is one of a plugin of age.",
+          remedy: "Where its secret key is, age-keygen -y backup-key.txt prints it again.",
+        }) as Error,
+      );
+  });
 });
