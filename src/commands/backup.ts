@@ -1,33 +1,37 @@
 import { isAbsolute, normalize } from "node:path";
 import { BACKUP_MARK, createBackup, LONGEST_SILENCE_MS, type MadeBackup } from "../backup/create-backup.ts";
 import { type Locked, requirePassphrase, requireRecipients } from "../backup/encryption.ts";
-import {
-  isOnOwnDisk,
-  keepGood,
-  parseBackupRecord,
-  type RecordedBackup,
-  renderBackupRecord,
-  requireMounted,
-} from "../backup/keep-good.ts";
+import { isOnOwnDisk } from "../backup/keep-good.ts";
 import { openNodeFiles } from "../backup/node-files.ts";
 import { newestGood, takeSnapshot } from "../backup/pinset-snapshots.ts";
+import { faultsOf, hasPins, makeRegular, type PlacedBackup } from "../backup/regular-backup.ts";
 import { PROJECT_LABEL } from "../docker/compose-document.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
 import { readClientMajor } from "../dumps/client-version.ts";
 import { findDumpImage } from "../dumps/dump-image.ts";
 import { createThrowaway } from "../dumps/throwaway.ts";
 import { messageOf, OperatorError, type VerbExit } from "../errors.ts";
+import { requireRoot, resolveBaseDir } from "../join/base-dir.ts";
 import { PASSPHRASE_KEY, readBackupKeys } from "../join/from-backup/backup-key.ts";
 import {
   databaseOf,
   type InstalledMaster,
+  lookAtPlace,
   readInstalledMaster,
   refuseUnfinishedRestore,
   refuseUnfinishedRotation,
 } from "../join/installed-node.ts";
-import { onceFree } from "../machine/lock.ts";
+import { readMasterSettings } from "../join/settings-source.ts";
+import { type Lock, onceFree } from "../machine/lock.ts";
 import { withHeartbeat } from "../pinset/heartbeat.ts";
-import { lockNames, NAMES, WRITER_IDENTITY } from "../settings/layout.ts";
+import {
+  lockNames,
+  MASTER_BASE_DIR,
+  masterLayout,
+  type MasterLayout,
+  NAMES,
+  WRITER_IDENTITY,
+} from "../settings/layout.ts";
 import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import { decimalBytes, duration, utcSeconds } from "../units.ts";
 import type { World } from "../world.ts";
@@ -47,42 +51,16 @@ const VERB = "backup create";
 
 /**
  * `backup create --to DIR`: all that a new machine needs to be this master, in one encrypted file. It has the lock of joins: what they
- * change is not in two states in it. The services do not wait for it.
+ * change is not in two states in it. The services do not wait for it. What cron starts is recorded, whatever it fails of.
  */
 export async function backupCreate(flags: BackupCreateFlags, world: World): Promise<VerbExit> {
   const { host, reporter } = world;
-  const given = await readLocked(flags, world);
-  if (flags.to !== undefined && !isAbsolute(flags.to))
-    throw new OperatorError({
-      exit: "usage",
-      what: `--to is ${JSON.stringify(flags.to)}; it must be an absolute path of a directory.`,
-      remedy: "For example: --to /mnt/backup",
-    });
-  const { layout } = await readInstalledMaster(world, flags.baseDir);
-  if (flags.scheduled) {
-    await world.rotateLog(layout.backupLog);
-    // `logs` sorts by it what follows.
-    reporter.note(`${utcSeconds(host.clock.now())} ${VERB}`);
-  }
-  const holder = { pid: world.pid, verb: VERB, since: host.clock.now().toISOString() };
-  const take = () => world.takeLock(lockNames(layout.baseDir).node, holder);
-  const lock = await (flags.scheduled ? onceFree(host, take) : take());
+  const held: Held = { lock: null, fromMs: 0 };
   try {
-    // Read again: another run may have changed it before this one had the lock.
-    const master = await readInstalledMaster(world, flags.baseDir);
-    const { directory, locked } = chooseTarget(master, flags.to, given);
-    const from = host.clock.monotonicMs();
-    const run = async (lastBytes: number) => {
-      await refuseUnfinishedRotation(host, layout);
-      return await makeBackup(world, master, { directory, locked, lastBytes });
-    };
-    const regular = master.values("BACKUP_DIR");
-    const keep = Number(master.values("BACKUP_KEEP"));
-    const { isOwnDisk, exit, ...made } =
-      directory === regular
-        ? await keepRecord(world, master, { directory, keep }, run)
-        : await makeByHand(world, master, { directory, isOnlyOne: regular === undefined }, run);
-    const ms = host.clock.monotonicMs() - from;
+    const { isOwnDisk, exit, ...made } = isNightly(flags)
+      ? await backUpNightly(flags, world, held)
+      : await backUpAsAsked(flags, world, held);
+    const ms = host.clock.monotonicMs() - held.fromMs;
     reporter.result({
       data: { verb: VERB, ...made, durationMs: ms, isOwnDisk },
       lines: [
@@ -92,8 +70,93 @@ export async function backupCreate(flags: BackupCreateFlags, world: World): Prom
     });
     return exit;
   } finally {
-    await lock.release();
+    await held.lock?.release();
   }
+}
+
+/** The lock, once a run has it, and when that was. It is released after the run is recorded. */
+interface Held {
+  lock: Lock | null;
+  fromMs: number;
+}
+
+/** What cron starts. With `--to`, it is another backup than that of every night. */
+function isNightly({ scheduled, to }: BackupCreateFlags): boolean {
+  return scheduled && to === undefined;
+}
+
+/** Each part of it can fail, and is recorded then: the wait for the lock, the settings, the backup. */
+async function backUpNightly(flags: BackupCreateFlags, world: World, held: Held): Promise<PlacedBackup> {
+  const { host } = world;
+  requireRoot(host, "the settings contain secrets");
+  const layout = masterLayout(await resolveBaseDir(host, flags.baseDir, MASTER_BASE_DIR));
+  const { kind, signs } = await lookAtPlace(host, layout.baseDir, "master");
+  // Where no master is, nothing is written. This says why.
+  if (kind !== "master" || signs.length === 0) await readInstalledMaster(world, flags.baseDir);
+  // As far as they can be read: for an alarm. The run reads them again, and says why if they can't.
+  const known = await readMasterSettings(world, layout.envFile, "none").catch(() => null);
+  const values = (key: string) => known?.settings.get(key)?.value;
+  return await recordRun(world, { layout, values }, async () => {
+    await beginLog(world, layout);
+    return await prepare(flags, world, { layout, given: await readLocked(flags, world), held });
+  });
+}
+
+/** By hand, or to another directory. */
+async function backUpAsAsked(flags: BackupCreateFlags, world: World, held: Held): Promise<PlacedBackup> {
+  const given = await readLocked(flags, world);
+  if (flags.to !== undefined && !isAbsolute(flags.to))
+    throw new OperatorError({
+      exit: "usage",
+      what: `--to is ${JSON.stringify(flags.to)}; it must be an absolute path of a directory.`,
+      remedy: "For example: --to /mnt/backup",
+    });
+  const { layout } = await readInstalledMaster(world, flags.baseDir);
+  if (flags.scheduled) await beginLog(world, layout);
+  const prepared = await prepare(flags, world, { layout, given, held });
+  const { master, directory } = prepared;
+  return directory === master.values("BACKUP_DIR")
+    ? await recordRun(world, master, () => Promise.resolve(prepared))
+    : await makeByHand(world, prepared);
+}
+
+async function beginLog(world: World, { backupLog }: MasterLayout): Promise<void> {
+  await world.rotateLog(backupLog);
+  // `logs` sorts by it what follows.
+  world.reporter.note(`${utcSeconds(world.host.clock.now())} ${VERB}`);
+}
+
+/** A backup that only has to be made. `make` gets the size of the one before it, 0 if there is none. */
+interface Prepared {
+  readonly master: InstalledMaster;
+  readonly directory: string;
+  readonly keep: number;
+  readonly make: (lastBytes: number) => Promise<MadeBackup>;
+}
+
+/** Takes the lock, then reads the settings: another run may have changed them before. */
+async function prepare(
+  flags: BackupCreateFlags,
+  world: World,
+  {
+    layout,
+    given,
+    held,
+  }: { readonly layout: MasterLayout; readonly given: Locked | null; readonly held: Held },
+): Promise<Prepared> {
+  const { host, pid } = world;
+  const holder = { pid, verb: VERB, since: host.clock.now().toISOString() };
+  const take = () => world.takeLock(lockNames(layout.baseDir).node, holder);
+  held.lock = await (flags.scheduled ? onceFree(host, take) : take());
+  held.fromMs = host.clock.monotonicMs();
+  const master = await readInstalledMaster(world, flags.baseDir);
+  const { directory, locked } = chooseTarget(master, flags, given);
+  return {
+    master,
+    directory,
+    keep: Number(master.values("BACKUP_KEEP")),
+    make: (lastBytes) => makeBackup(world, master, { directory, locked, lastBytes }),
+  };
 }
 
 /** A backup with its record, as cron makes it. Needs the lock of the node. Returns its path. */
@@ -110,16 +173,24 @@ export async function backUpRegularly(
   const recipients = requireRecipients(recipient, "BACKUP_RECIPIENT");
   const make = (lastBytes: number) =>
     makeBackup(world, master, { directory, locked: { kind: "recipients", recipients }, lastBytes });
-  return (await keepRecord(world, master, { directory, keep }, make)).path;
+  return (await recordRun(world, master, () => Promise.resolve({ master, directory, keep, make }))).path;
 }
 
-/** Flags come before BACKUP_DIR and BACKUP_RECIPIENT. Throws (`usage`) if neither says where, or for whom. */
+/** Flags come before BACKUP_DIR and BACKUP_RECIPIENT. Throws (`usage`; for cron `settings`) if neither says where, or for whom. */
 function chooseTarget(
   { values }: InstalledMaster,
-  to: string | undefined,
+  flags: BackupCreateFlags,
   given: Locked | null,
 ): { readonly directory: string; readonly locked: Locked } {
+  const { to } = flags;
   const regular = values("BACKUP_DIR");
+  const recipient = values("BACKUP_RECIPIENT");
+  if (isNightly(flags) && (regular === undefined || (given === null && recipient === undefined)))
+    throw new OperatorError({
+      exit: "settings",
+      what: "BACKUP_DIR or BACKUP_RECIPIENT is not set, but cron starts a backup every night.",
+      remedy: "Set both. Or, for no more backups: fula-node join-as-master. It removes the cron job.",
+    });
   // However it is written, it is that directory, with its record.
   const isRegular = to !== undefined && regular !== undefined && withoutSlash(to) === withoutSlash(regular);
   const directory = isRegular ? regular : (to ?? regular);
@@ -129,7 +200,6 @@ function chooseTarget(
       what: "It is not said where the backup goes.",
       remedy: "Give --to DIR, or set BACKUP_DIR.",
     });
-  const recipient = values("BACKUP_RECIPIENT");
   if (given !== null) return { directory, locked: given };
   if (recipient !== undefined)
     return {
@@ -148,23 +218,16 @@ function withoutSlash(path: string): string {
   return normalize(path).replace(/(?<=.)\/$/, "");
 }
 
-/** `isOwnDisk`: it is lost with this machine. `exit`: `pending` if something of it, or beside it, is not as it should be. */
-type PlacedBackup = MadeBackup & { readonly isOwnDisk: boolean; readonly exit: "ok" | "pending" };
-
 /** A backup to another place than BACKUP_DIR. Where there is none, `status` says how old it is. */
-async function makeByHand(
-  { host }: World,
-  { layout }: InstalledMaster,
-  { directory, isOnlyOne }: { readonly directory: string; readonly isOnlyOne: boolean },
-  run: (lastBytes: number) => Promise<MadeBackup>,
-): Promise<PlacedBackup> {
+async function makeByHand({ host }: World, { master, directory, make }: Prepared): Promise<PlacedBackup> {
+  const { layout, values } = master;
   const isOwnDisk = await isOnOwnDisk(directory, layout.baseDir);
-  const one = await run(0);
+  const one = await make(0);
   const exit = hasPins(one) ? ("ok" as const) : ("pending" as const);
   const made = { ...one, isOwnDisk, exit };
-  if (!isOnlyOne) return made;
+  if (values("BACKUP_DIR") !== undefined) return made;
   const deps = { files: host.files, clock: host.clock, path: layout.backupHeartbeat };
-  const summary = `${decimalBytes(made.bytes)}, ${made.path}${lackOf(made)}${isOwnDisk ? OWN_DISK : ""}`;
+  const summary = `${decimalBytes(made.bytes)}, ${made.path}${faultsOf(made, isOwnDisk)}`;
   const facts = { by_hand: true };
   try {
     await withHeartbeat(deps, VERB, () => Promise.resolve({ exit, summary, facts }));
@@ -175,24 +238,11 @@ async function makeByHand(
   return made;
 }
 
-/** Without a snapshot of the pinset, nothing says what is pinned. */
-function hasPins({ manifest }: Pick<MadeBackup, "manifest">): boolean {
-  return manifest.snapshots.length > 0;
-}
-
-function lackOf(made: Pick<MadeBackup, "manifest">): string {
-  return hasPins(made) ? "" : ", without a snapshot of the pinset";
-}
-
-/** What is said of a backup that is lost with the machine. */
-const OWN_DISK = ", on this machine's own disk";
-
-/** Records a run for `status`, and what it made; then removes the good ones that are older than the newest `keep`. */
-async function keepRecord(
+/** A backup in BACKUP_DIR. Records the run for `status`, also if `start` or the backup fails. */
+async function recordRun(
   world: World,
   { layout, values }: InstalledMaster,
-  { directory, keep }: { readonly directory: string; readonly keep: number },
-  run: (lastBytes: number) => Promise<MadeBackup>,
+  start: () => Promise<Prepared>,
 ): Promise<PlacedBackup> {
   const { host, reporter } = world;
   const channels = await world.openChannels({
@@ -201,46 +251,12 @@ async function keepRecord(
     pool: values("CLUSTERNAME") ?? "",
   });
   const deps = { files: host.files, clock: host.clock, path: layout.backupHeartbeat, channels };
+  const warn = (text: string) => reporter.listen({ type: "warning", text });
   const done: { path: string | null } = { path: null };
-  const regular = async () => {
-    const before = parseBackupRecord(await host.files.readText(layout.backupRecord));
-    const isOwnDisk = await isOnOwnDisk(directory, layout.baseDir);
-    await requireMounted(before, isOwnDisk, { directory, recordPath: layout.backupRecord });
-    const one = await run(before.at(-1)?.bytes ?? 0);
-    const { name, bytes, sha256, path, manifest } = one;
-    done.path = path;
-    const newest = {
-      name,
-      bytes,
-      sha256,
-      at: manifest.created_at,
-      directory,
-      is_own_disk: isOwnDisk,
-      has_pins: hasPins(one),
-    };
-    // Recorded before anything is removed: what is not in the record is never removed.
-    const save = (backups: readonly RecordedBackup[]) =>
-      host.files.writeAtomic(layout.backupRecord, renderBackupRecord(backups), { mode: 0o600 });
-    await save([...before.filter((other) => other.name !== name), newest]);
-    const kept = await keepGood(directory, before, newest, keep);
-    await save(kept.backups);
-    for (const bad of kept.damaged)
-      reporter.listen({
-        type: "warning",
-        text: `${bad} is not what was written. It stays, and does not count.`,
-      });
-    const good = kept.backups.length - kept.damaged.length;
-    const damaged = kept.damaged.length === 0 ? "" : `, ${kept.damaged.length} damaged`;
-    const exit = kept.damaged.length === 0 && hasPins(one) ? ("ok" as const) : ("pending" as const);
-    return {
-      exit,
-      summary: `${decimalBytes(bytes)}, ${good} good in ${directory}${damaged}${lackOf(one)}${isOwnDisk ? OWN_DISK : ""}`,
-      facts: { by_hand: false },
-      made: { ...one, isOwnDisk, exit },
-    };
-  };
+  const onMade = (path: string) => void (done.path = path);
   try {
-    return (await withHeartbeat(deps, VERB, regular)).made;
+    const run = async () => makeRegular({ files: host.files, warn, onMade }, layout, await start());
+    return (await withHeartbeat(deps, VERB, run)).made;
   } catch (thrown) {
     if (!(thrown instanceof OperatorError) || done.path === null) throw thrown;
     throw thrown.withChanged(
@@ -297,6 +313,7 @@ async function makeBackup(
   const { host, environment, hostname, version, reporter } = world;
   const { layout, values } = master;
   const given = { ...world, warn: (text: string) => reporter.listen({ type: "warning", text }) };
+  await refuseUnfinishedRotation(host, layout);
   await refuseUnfinishedRestore(host, layout);
   const target = databaseOf(master);
   const answer = await host.postgres.ask(target);

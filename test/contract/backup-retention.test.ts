@@ -4,6 +4,7 @@ import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileS
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { MadeBackup } from "../../src/backup/create-backup.ts";
 import {
   isOnOwnDisk,
   keepGood,
@@ -12,6 +13,7 @@ import {
   renderBackupRecord,
   requireMounted,
 } from "../../src/backup/keep-good.ts";
+import { makeRegular } from "../../src/backup/regular-backup.ts";
 
 let directory: string;
 beforeEach(() => (directory = mkdtempSync(join(tmpdir(), "fula-keep-"))));
@@ -149,4 +151,48 @@ describe.runIf(process.geteuid?.() === 0)("a disk that is not mounted", () => {
     writeFileSync(join(mounted, old.name), "backup");
     await judge(put(3), old);
   });
+});
+
+it("a backup in BACKUP_DIR is on record before an older one is removed", async () => {
+  const older = [1, 2].map(put);
+  const texts = new Map([
+    ["/record", renderBackupRecord(older.map((one) => ({ ...one, is_own_disk: true })))],
+  ]);
+  const events: string[] = [];
+  const warnings: string[] = [];
+  appendFileSync(join(directory, older[1]?.name ?? ""), "x");
+  const made = await makeRegular(
+    {
+      files: {
+        readText: (path) => Promise.resolve(texts.get(path) ?? null),
+        writeAtomic: (path, text) => {
+          texts.set(path, text);
+          events.push(`record ${days(parseBackupRecord(text).map(({ name }) => name)).join(" ")}`);
+          return Promise.resolve(void events.push(`there ${days(readdirSync(directory)).join(" ")}`));
+        },
+      },
+      warn: (text) => void warnings.push(text),
+      onMade: (path) => void events.push(path),
+    },
+    { baseDir: directory, backupRecord: "/record" },
+    {
+      directory,
+      keep: 1,
+      make: (lastBytes) => {
+        const one = { ...put(3), path: `made after one of ${lastBytes} bytes` };
+        const manifest = { created_at: one.at, snapshots: [{}] };
+        return Promise.resolve({ ...one, manifest } as unknown as MadeBackup);
+      },
+    },
+  );
+  expect(events).toEqual([
+    "made after one of 15 bytes",
+    "record 01 02 03",
+    "there 01 02 03",
+    "record 02 03",
+    "there 02 03",
+  ]);
+  expect(warnings).toEqual([`${older[1]?.name} is not what was written. It stays, and does not count.`]);
+  expect(made).toMatchObject({ exit: "pending", facts: { by_hand: false }, made: { isOwnDisk: true } });
+  expect(made.summary).toBe(`15 bytes, 1 good in ${directory}, 1 damaged, on this machine's own disk`);
 });
