@@ -24,6 +24,7 @@ import {
 import { readMasterSettings } from "../join/settings-source.ts";
 import { type Lock, onceFree } from "../machine/lock.ts";
 import { withHeartbeat } from "../pinset/heartbeat.ts";
+import type { Values } from "../settings/context.ts";
 import {
   lockNames,
   MASTER_BASE_DIR,
@@ -159,17 +160,30 @@ async function prepare(
   };
 }
 
-/** A backup with its record, as cron makes it. Needs the lock of the node. Returns its path. */
+/**
+ * The backup before an upgrade, with its record, as cron makes it. It is of what is installed: the settings of the run say where it
+ * goes and for whom, and take the place only of those that are not valid any more. Needs the lock of the node. Returns its path.
+ */
 export async function backUpRegularly(
   world: World,
-  baseDir: string,
+  layout: MasterLayout,
   {
     directory,
     recipient,
     keep,
-  }: { readonly directory: string; readonly recipient: string; readonly keep: number },
+    desired,
+  }: {
+    readonly directory: string;
+    readonly recipient: string;
+    readonly keep: number;
+    /** The settings of the run. */
+    readonly desired: Values;
+  },
 ): Promise<string> {
-  const master = await readInstalledMaster(world, baseDir);
+  const { settings, problems } = await readMasterSettings(world, layout.envFile, "none");
+  const invalid = new Set(problems.map(({ subject }) => subject));
+  const values = (key: string) => settings.get(key)?.value ?? (invalid.has(key) ? desired(key) : undefined);
+  const master = { layout, values };
   const recipients = requireRecipients(recipient, "BACKUP_RECIPIENT");
   const make = (lastBytes: number) =>
     makeBackup(world, master, { directory, locked: { kind: "recipients", recipients }, lastBytes });

@@ -175,14 +175,15 @@ function upgradeBackupOf(
   settings: Settings,
   isWithout: boolean,
 ): UpgradeBackup {
-  const backups = backupsOf((key) => settings.get(key)?.value);
+  const desired = (key: string) => settings.get(key)?.value;
+  const backups = backupsOf(desired);
   if (backups === null || isWithout)
     return { directory: null, make: () => Promise.reject(new TypeError("no backup is configured")) };
   const keep = Number(settings.get("BACKUP_KEEP")?.value);
   return {
     directory: backups.directory,
     make: async () =>
-      (await import("./backup.ts")).backUpRegularly(world, layout.baseDir, { ...backups, keep }),
+      (await import("./backup.ts")).backUpRegularly(world, layout, { ...backups, keep, desired }),
   };
 }
 
