@@ -44,8 +44,8 @@ export async function migrateOneDown(
     });
   }
   const target = await databaseToChange(flags, world);
-  const preview = await world.host.migrations.previewDown(target, Number(version));
-  if (preview !== null && !flags.yes) await confirmDown(preview, world);
+  const [preview] = await world.host.migrations.previewDown(target, [Number(version)]);
+  if (preview !== undefined && !flags.yes) await confirmDown(preview, world);
   const { done } = await world.host.migrations.down(target, [Number(version)], {
     report: (line) => world.reporter.note(line),
   });

@@ -13,10 +13,10 @@ import {
   formerCron,
   formerJoin,
   formerProgram,
-  formerSchema,
   keepImages,
   type Rollback,
-} from "../join/rollback.ts";
+} from "../join/rollback/rollback.ts";
+import { formerSchema } from "../join/rollback/former-schema.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import {
   baseDirFlag,

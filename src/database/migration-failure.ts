@@ -1,4 +1,5 @@
-import { type ExitName, OperatorError } from "../errors.ts";
+import { type ExitName, OperatorError, type Problem } from "../errors.ts";
+import { countOf } from "../units.ts";
 import { faultOfState } from "./connection-fault.ts";
 import { caretExcerpt, placeOf, type Statement } from "./migration-file.ts";
 
@@ -53,18 +54,42 @@ export function migrationFailed(
   });
 }
 
-/** The error of a down file that failed: because of its own guard (`drift`), or for another reason. */
-export function revertFailed(failed: FailedStatement, error: SqlError, cause: unknown): OperatorError {
+/**
+ * The error of a down file that failed: because of its own guard (`drift`), or for another reason. `effect` says what became of what it did.
+ */
+export function revertFailed(
+  failed: FailedStatement,
+  error: SqlError,
+  { effect, cause }: { readonly effect: string; readonly cause: unknown },
+): OperatorError {
   const { exit, remedy } = exitAndRemedyOf(error);
   return new OperatorError({
     exit,
     what: `${failed.file} ${isRaised(error) ? "refuses" : "failed"}: ${error.message}.`,
-    why: [
-      `${placeText(failed, error)}: the down file runs in one transaction, which was rolled back`,
-      ...failureLines(failed, error),
-    ].join("\n"),
+    why: [`${placeText(failed, error)}: ${effect}`, ...failureLines(failed, error)].join("\n"),
     remedy,
     cause,
+  });
+}
+
+/** What a guard of a down file says, with what to do about it. Null if it failed for another reason. */
+export function guardRefusal({ file }: Pick<FailedStatement, "file">, error: SqlError): Problem | null {
+  if (!isRaised(error)) return null;
+  return { subject: file, what: `refuses: ${error.message}.`, remedy: exitAndRemedyOf(error).remedy };
+}
+
+/** The error (`drift`) of guards that were asked before any down file ran. There is at least one refusal. */
+export function downsRefused(refusals: readonly Problem[]): OperatorError {
+  const [first] = refusals;
+  const isOne = refusals.length === 1;
+  return new OperatorError({
+    exit: "drift",
+    what: isOne
+      ? `${first?.subject} ${first?.what}`
+      : `Migrations can't be reverted: ${countOf(refusals.length, "thing")} in the database prevent that.`,
+    why: "Without the migration, what is named would be lost, or would be understood as something else.",
+    ...(isOne && first?.remedy !== undefined ? { remedy: first.remedy } : {}),
+    problems: isOne ? [] : refusals,
   });
 }
 

@@ -195,6 +195,17 @@ export function dropsOf(sql: string): readonly { readonly kind: string; readonly
   });
 }
 
+/**
+ * The guards of a down file: the DO blocks before its first change. Each raises an exception if something in the database would be lost
+ * or misread. They only read, and need nothing that another statement or down file does, so they can be asked before the run.
+ */
+export function guardsOf(sql: string): readonly Statement[] {
+  const statements = splitStatements(sql);
+  const change = statements.findIndex((statement) => !["LOCK", "DO"].includes(keywordOf(statement)));
+  const head = change < 0 ? statements : statements.slice(0, change);
+  return head.filter((statement) => keywordOf(statement) === "DO");
+}
+
 /** A place in a file, for a person: lines and columns count from 1. */
 interface Place {
   readonly line: number;

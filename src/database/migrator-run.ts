@@ -1,14 +1,15 @@
 import type { Client } from "pg";
-import { messageOf } from "../errors.ts";
+import { messageOf, type Problem } from "../errors.ts";
 import { markAdopted, markApplied, markApplying, markFailed, markReverted } from "./ledger.ts";
 import {
   type FailedStatement,
+  guardRefusal,
   migrationFailed,
   revertFailed,
   type SqlError,
   summariseFailure,
 } from "./migration-failure.ts";
-import { type Migration, splitStatements, type Statement } from "./migration-file.ts";
+import { guardsOf, type Migration, splitStatements, type Statement } from "./migration-file.ts";
 import type { MigrationAction } from "./migration-plan.ts";
 import { databaseErrorOf } from "./session.ts";
 
@@ -67,8 +68,30 @@ export async function revertAll(client: Client, reverts: readonly Revert[]): Pro
     const [first] = reverts;
     if (first === undefined) throw thrown;
     const { failed, cause } = asFailure(first.down, thrown);
-    throw revertFailed(failed, sqlErrorOf(cause), cause);
+    const effect = "the down file runs in one transaction, which was rolled back";
+    throw revertFailed(failed, sqlErrorOf(cause), { effect, cause });
   }
+}
+
+/**
+ * Asks the guards of a down file whether it would refuse now, in a session that may only read. Each is a transaction of its own, so it holds
+ * no lock for the next. Throws if one can't be asked.
+ */
+export async function askGuards(client: Client, down: Revert["down"]): Promise<readonly Problem[]> {
+  const refusals: Problem[] = [];
+  for (const statement of guardsOf(down.sql)) {
+    try {
+      await runStatement(client, down, statement);
+    } catch (thrown) {
+      const { failed, cause } = asFailure(down, thrown);
+      const error = sqlErrorOf(cause);
+      const refusal = guardRefusal(failed, error);
+      const effect = "the down file was only asked whether it would refuse";
+      if (refusal === null) throw revertFailed(failed, error, { effect, cause });
+      refusals.push(refusal);
+    }
+  }
+  return refusals;
 }
 
 interface SqlFile {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Client } from "pg";
-import { messageOf, OperatorError } from "../errors.ts";
+import { messageOf, OperatorError, type Problem } from "../errors.ts";
 import type { PostgresTarget } from "../settings/postgres-target.ts";
 import { readEffects, type SchemaEffects } from "./effects.ts";
 import {
@@ -40,7 +40,8 @@ import {
   recordMaster,
   type RemovedMaster,
 } from "./masters.ts";
-import { type Revert, revertAll, runAction } from "./migrator-run.ts";
+import { downsRefused } from "./migration-failure.ts";
+import { askGuards, type Revert, revertAll, runAction } from "./migrator-run.ts";
 import { databaseErrorOf, type SessionOptions, withSession } from "./session.ts";
 
 /** Reads a database's schema and its ledger. */
@@ -52,8 +53,11 @@ export interface MigratorReader {
    * checkLedger throws.
    */
   effects(target: PostgresTarget): Promise<SchemaEffects>;
-  /** What `down` would remove: the file, and each table with its rows. Null if that migration is not applied. */
-  previewDown(target: PostgresTarget, version: number): Promise<DownPreview | null>;
+  /**
+   * What `down` would remove: each file, and its tables with their rows; nothing for a migration that is not applied. Throws
+   * (`drift`) if guards of the down files would refuse now, and lists all that they say.
+   */
+  previewDown(target: PostgresTarget, versions: readonly number[]): Promise<readonly DownPreview[]>;
   /** Every master that recorded itself in this database. Null before migration 022. */
   readMasters(target: PostgresTarget): Promise<readonly MasterRow[] | null>;
   /** The masters that were removed from their pools. None before migration 038. */
@@ -171,18 +175,20 @@ export function createMigrator(options: MigratorOptions): Migrator {
       });
     },
 
-    async previewDown(target, version) {
+    async previewDown(target, versions) {
       const migrations = await readMigrations(options.directory);
-      return withSession(target, reading, async (client): Promise<DownPreview | null> => {
-        const { down } = await findRevertible(client, migrations, version);
-        if (down === null) return null;
-        const removes = await Promise.all(
-          dropsOf(down.sql).map(async ({ kind, name }) => {
-            if (kind !== "table") return `${kind} ${name}`;
-            return `table ${name} (${await countRows(client, name)})`;
-          }),
-        );
-        return { file: down.file, removes };
+      return withSession(target, reading, async (client): Promise<readonly DownPreview[]> => {
+        await client.query(SESSION_SETTINGS);
+        const previews: DownPreview[] = [];
+        const refusals: Problem[] = [];
+        for (const version of versions) {
+          const { down } = await findRevertible(client, migrations, version);
+          if (down === null) continue;
+          refusals.push(...(await askGuards(client, down)));
+          previews.push({ file: down.file, removes: await describeDrops(client, down.sql) });
+        }
+        if (refusals.length > 0) throw downsRefused(refusals);
+        return previews;
       });
     },
 
@@ -283,6 +289,14 @@ async function findRevertible(
     return { migration, down: { file: migration.file, sql: "" } };
   if (migration.down === null) throw irreversible(migration);
   return { migration, down: migration.down };
+}
+
+function describeDrops(client: Client, sql: string): Promise<readonly string[]> {
+  return Promise.all(
+    dropsOf(sql).map(async ({ kind, name }) =>
+      kind === "table" ? `table ${name} (${await countRows(client, name)})` : `${kind} ${name}`,
+    ),
+  );
 }
 
 /** `name` is from one of our files, where it is a plain word. */

@@ -63,6 +63,32 @@ describe.skipIf(skipped !== undefined)("a master that was upgraded goes back to 
     expect([await box.snapshot(["/opt/fula-master"]), await migrations()]).toEqual(before);
   });
 
+  test("while a migration can't be reverted, it is refused, also by a dry run: nothing is changed, the services run", async () => {
+    const services =
+      "docker inspect --format '{{.State.Status}} {{.State.StartedAt}}' fula-pinning-api fula-pinning-webui";
+    const look = async () => [
+      (await box.run(services)).stdout,
+      await box.snapshot(["/opt/fula-master"]),
+      await migrations(),
+    ];
+    await psql(
+      box,
+      "INSERT INTO removed_masters (pool, id, name, removed_at, removed_by) VALUES ('test-pool', repeat('a', 32), 'lost', now(), 'other')",
+    );
+    const before = await look();
+    expect(before[0]).toMatch(/^running .*\nrunning /);
+    for (const argv of [["join-as-master", "--rollback", "--dry-run"], BACK]) {
+      const refused = await fulaNode(box, argv);
+      expectExit(refused, 24);
+      const text = refused.stderr.replaceAll(/\s+/g, " ");
+      expect(text).toContain("038_trust.down.sql refuses: removed masters are recorded: lost");
+      expect(text).toContain("delete its row from removed_masters.");
+      expect(text).toContain("Changed: nothing.");
+    }
+    expect(await look()).toEqual(before);
+    await psql(box, "DELETE FROM removed_masters");
+  });
+
   test("with other settings it is refused", async () => {
     expectExit(await fulaNode(box, [...BACK, "--set", "REPL_MIN=1"]), 2);
   });

@@ -80,11 +80,10 @@ describeOnPostgres(
 
     test("down asks first, and names what it removes", async () => {
       const target = await postgres.createDatabase();
-      expect(await migratorOf().previewDown(target, 20)).toEqual({
-        file: "020_bucket_roots.down.sql",
-        removes: ["table bucket_roots (0 rows)"],
-      });
-      expect(await migratorOf().previewDown(target, 18)).toMatchObject({ removes: [`index ${INDEX}`] });
+      expect(await migratorOf().previewDown(target, [20, 18])).toEqual([
+        { file: "020_bucket_roots.down.sql", removes: ["table bucket_roots (0 rows)"] },
+        { file: "018_deduction_idempotency.down.sql", removes: [`index ${INDEX}`] },
+      ]);
       const asked: string[] = [];
       const answering = (answer: boolean): World["questions"] => ({
         confirm: async (question) => {

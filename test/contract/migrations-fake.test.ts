@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { FakeMigrator } from "../support/fake-migrator.ts";
 import { listen, makesTable, migrationsDirectory, migratorOf } from "../support/migrations.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
+import { sql } from "../support/postgres-server.ts";
 import { WriteGate } from "../support/write-gate.ts";
 import type { Migrator } from "../../src/database/migrator.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
@@ -42,7 +43,33 @@ describeOnPostgres("the fake migrator and the real one", (postgres) => {
     expect(await migrator.down(target, [3], listen())).toEqual({ done: [] });
     expect((await migrator.up(target, listen())).done).toMatchObject([{ version: 3, action: "apply" }]);
   });
+
+  test.each(subjects)("%s: what a guard says is said before, and when it runs", async (_, make) => {
+    const [migrator, target] = await make();
+    await migrator.up(target, listen());
+    const removes = [{ file: "003_c.down.sql", removes: [expect.stringMatching(/^table c \(\d rows?\)$/)] }];
+    expect(await migrator.previewDown(target, [3])).toEqual(removes);
+    if (migrator instanceof FakeMigrator) migrator.guards.set(3, "c has rows");
+    else await sql(target, "INSERT INTO c VALUES (1)");
+    const refusal = {
+      exit: "drift",
+      what: "003_c.down.sql refuses: c has rows.",
+      remedy: 'End "c has rows" first.',
+    };
+    await expect(migrator.previewDown(target, [3])).rejects.toMatchObject(refusal);
+    await expect(migrator.down(target, [3], listen())).rejects.toMatchObject(refusal);
+    if (migrator instanceof FakeMigrator) migrator.guards.clear();
+    else await sql(target, "DELETE FROM c");
+    await migrator.down(target, [3], listen());
+    expect(await migrator.previewDown(target, [3])).toEqual([]);
+  });
 });
+
+/** Refuses while the table has a row. */
+const GUARDED = `DO $$ BEGIN
+  IF EXISTS (SELECT FROM c) THEN RAISE EXCEPTION 'c has rows' USING HINT = 'End "c has rows" first.'; END IF;
+END; $$;
+DROP TABLE c;`;
 
 async function statesOf(migrator: Migrator, target: PostgresTarget): Promise<readonly string[]> {
   const { items } = await migrator.status(target);
@@ -64,7 +91,7 @@ async function makeReal(): Promise<Migrator> {
     "001_a.sql": makesTable("a"),
     "002_b.sql": makesTable("b"),
     "003_c.sql": makesTable("c"),
-    "003_c.down.sql": "DROP TABLE c;",
+    "003_c.down.sql": GUARDED,
   });
   return migratorOf({ directory });
 }

@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { execa } from "execa";
 import manifest from "../../package.json" with { type: "json" };
+import { guardsOf } from "../../src/database/migration-file.ts";
 import { release010 } from "../support/artifact.ts";
 import { migrationsDirectory, SHIPPED, SHIPPED_FILES } from "../support/migrations.ts";
 import { type Surveyed, surveyMigrations } from "../support/migration-survey.ts";
@@ -42,6 +43,12 @@ const WITHOUT_POOL: Readonly<Record<string, string>> = {
 /** Files that nothing takes back, and why. */
 const WITHOUT_DOWN: Readonly<Record<number, string>> = {
   1: "the whole of upstream's schema: taking it back would remove every account and pin",
+};
+
+/** Down files that raise an exception outside of the guards at their head, and why nobody can ask it before a run. */
+const RAISES_LATER: Readonly<Record<string, string>> = {
+  "024_pin_work.down.sql": "034 is reverted before it, in the same run",
+  "029_billing.down.sql": "a rollback stops the storage API of this master before",
 };
 
 /** The up files of versions that are released, by their sha256. They never change: the ledger of each node has this number. */
@@ -141,11 +148,47 @@ function checkReleased(
   ];
 }
 
+/** What is wrong with the guards of the down files among these texts by name. */
+function checkGuards(
+  texts: ReadonlyMap<string, string>,
+  listed: Readonly<Record<string, string>>,
+): readonly string[] {
+  const count = (sql: string) => sql.match(/\bRAISE\s+EXCEPTION\b/gi)?.length ?? 0;
+  return [...texts].flatMap(([file, text]) => {
+    const later = count(text) - guardsOf(text).reduce((sum, guard) => sum + count(guard.text), 0);
+    if (later > 0 && listed[file] === undefined)
+      return [`${file} raises an exception after its first change: a rollback can't ask it before`];
+    return later === 0 && listed[file] !== undefined ? [`${file} is listed, and raises all at its head`] : [];
+  });
+}
+
 function sumOf(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
 
 const TEXTS = new Map(SHIPPED_FILES.map((file) => [file, readFileSync(join(SHIPPED, file), "utf8")]));
+
+const DOWNS = new Map(
+  readdirSync(SHIPPED)
+    .filter((file) => file.endsWith(".down.sql"))
+    .map((file) => [file, readFileSync(join(SHIPPED, file), "utf8")]),
+);
+
+test("a down file refuses at its head, where a rollback asks it before it stops anything", () => {
+  expect(DOWNS.size).toBeGreaterThan(20);
+  expect(checkGuards(DOWNS, RAISES_LATER)).toEqual([]);
+  const guard = "DO $$ BEGIN RAISE EXCEPTION 'no'; END; $$;";
+  const late = new Map([["099_bad.down.sql", `LOCK TABLE a; ${guard} DROP TABLE a; ${guard}`]]);
+  expect(checkGuards(late, {})).toEqual([
+    "099_bad.down.sql raises an exception after its first change: a rollback can't ask it before",
+  ]);
+  expect(checkGuards(late, { "099_bad.down.sql": "why" })).toEqual([]);
+  const early = new Map([["099_good.down.sql", `LOCK TABLE a; ${guard} ${guard} DROP TABLE a;`]]);
+  expect(checkGuards(early, {})).toEqual([]);
+  expect(checkGuards(early, { "099_good.down.sql": "why" })).toEqual([
+    "099_good.down.sql is listed, and raises all at its head",
+  ]);
+});
 
 describe("released up files", () => {
   test("have the checksums of their release", () => {

@@ -1,6 +1,7 @@
 import type { SchemaEffects } from "../../src/database/effects.ts";
 import type { MigrationItem, MigrationRun, MigrationStatus } from "../../src/database/migration-plan.ts";
 import type { WriteGate } from "./write-gate.ts";
+import { downsRefused } from "../../src/database/migration-failure.ts";
 import type { MasterRecord, MasterRow, RemovedMaster } from "../../src/database/masters.ts";
 import type { DownPreview, Migrator } from "../../src/database/migrator.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
@@ -24,6 +25,8 @@ export class FakeMigrator implements Migrator {
   /** By identity. */
   readonly masters = new Map<string, MasterRow>();
   readonly removed: RemovedMaster[] = [];
+  /** What the guard of a down file says, by the version. */
+  readonly guards = new Map<number, string>();
   leftBehind: SchemaEffects = {
     applied: [1, 18],
     adopted: [],
@@ -75,6 +78,7 @@ export class FakeMigrator implements Migrator {
     versions: readonly number[],
     { report }: { readonly report: (line: string) => void },
   ): Promise<MigrationRun> {
+    this.#refuseGuarded(versions);
     return this.#gate.write(`migrations.down ${versions.join(", ")}`, () => {
       const gone = this.files.filter(
         (file) => versions.includes(file.version) && this.applied.delete(file.version),
@@ -90,11 +94,13 @@ export class FakeMigrator implements Migrator {
     });
   }
 
-  async previewDown(_target: PostgresTarget, version: number): Promise<DownPreview | null> {
+  async previewDown(_target: PostgresTarget, versions: readonly number[]): Promise<readonly DownPreview[]> {
     this.#gate.look();
-    const file = this.files.find((one) => one.version === version);
-    if (file === undefined || !this.applied.has(version)) return null;
-    return { file: fileName(file).replace(/\.sql$/, ".down.sql"), removes: [`table ${file.name} (2 rows)`] };
+    this.#refuseGuarded(versions);
+    return this.#applied(versions).map((file) => ({
+      file: downName(file),
+      removes: [`table ${file.name} (2 rows)`],
+    }));
   }
 
   async readMasters(): Promise<readonly MasterRow[] | null> {
@@ -125,6 +131,21 @@ export class FakeMigrator implements Migrator {
     });
   }
 
+  #applied(versions: readonly number[]): readonly FakeMigration[] {
+    const found = versions.map((version) => this.files.find((file) => file.version === version));
+    return found.filter((file) => file !== undefined && this.applied.has(file.version)) as FakeMigration[];
+  }
+
+  #refuseGuarded(versions: readonly number[]): void {
+    const refusals = this.#applied(versions).flatMap((file) => {
+      const says = this.guards.get(file.version);
+      return says === undefined
+        ? []
+        : [{ subject: downName(file), what: `refuses: ${says}.`, remedy: `End "${says}" first.` }];
+    });
+    if (refusals.length > 0) throw downsRefused(refusals);
+  }
+
   #item(migration: FakeMigration): MigrationItem {
     const done = this.applied.has(migration.version);
     return {
@@ -140,4 +161,8 @@ export class FakeMigrator implements Migrator {
 
 function fileName({ version, name }: FakeMigration): string {
   return `${String(version).padStart(3, "0")}_${name}.sql`;
+}
+
+function downName(file: FakeMigration): string {
+  return fileName(file).replace(/\.sql$/, ".down.sql");
 }

@@ -1,11 +1,14 @@
 import { describe, expect, test } from "vitest";
 import {
+  downsRefused,
   type FailedStatement,
+  guardRefusal,
   migrationFailed,
   revertFailed,
   type SqlError,
   summariseFailure,
 } from "../../../src/database/migration-failure.ts";
+import type { Problem } from "../../../src/errors.ts";
 
 const FAILED: FailedStatement = {
   file: "002_b.sql",
@@ -83,14 +86,31 @@ describe("a migration that failed", () => {
 test("a guard's refusal is reported as a refusal, any other failure of a down file as a failure", () => {
   const guard = { ...ERROR, code: "P0001", message: "the flag is in use", detail: null, hint: "turn it off" };
 
-  expect(revertFailed(FAILED, guard, null)).toMatchObject({
+  expect(revertFailed(FAILED, guard, { effect: "it was rolled back", cause: null })).toMatchObject({
     exit: "drift",
     what: "002_b.sql refuses: the flag is in use.",
     remedy: "turn it off",
   });
-  expect(revertFailed(FAILED, ERROR, null)).toMatchObject({
+  expect(revertFailed(FAILED, ERROR, { effect: "it was rolled back", cause: null })).toMatchObject({
     exit: "interrupted",
     what: '002_b.sql failed: column "nowhere" does not exist.',
-    why: expect.stringContaining("2 | SELECT nowhere;"),
+    why: expect.stringMatching(/: it was rolled back\n.*2 \| SELECT nowhere;/s),
+  });
+
+  expect(guardRefusal(FAILED, ERROR)).toBeNull();
+  const refusal = guardRefusal(FAILED, guard) as Problem;
+  expect(downsRefused([refusal])).toMatchObject({
+    exit: "drift",
+    what: "002_b.sql refuses: the flag is in use.",
+    remedy: "turn it off",
+    problems: [],
+  });
+  expect(downsRefused([refusal, { ...refusal, subject: "001_a.sql" }])).toMatchObject({
+    exit: "drift",
+    what: "Migrations can't be reverted: 2 things in the database prevent that.",
+    problems: [
+      { subject: "002_b.sql", what: "refuses: the flag is in use.", remedy: "turn it off" },
+      { subject: "001_a.sql" },
+    ],
   });
 });

@@ -1,6 +1,12 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { caretExcerpt, keywordOf, placeOf, splitStatements } from "../../../src/database/migration-file.ts";
+import {
+  caretExcerpt,
+  guardsOf,
+  keywordOf,
+  placeOf,
+  splitStatements,
+} from "../../../src/database/migration-file.ts";
 
 const textsOf = (sql: string): readonly string[] => splitStatements(sql).map(({ text }) => text);
 
@@ -91,4 +97,16 @@ test("caretExcerpt points under the column, tabs kept", () => {
   expect(caretExcerpt({ line: 12, column: 9, source: "\tSELECT x;" })).toBe(
     "12 | \tSELECT x;\n   | \t       ^",
   );
+});
+
+test("the guards of a down file are the DO blocks before its first change", () => {
+  const sql = `-- why
+LOCK TABLE a IN SHARE MODE;
+DO $$ BEGIN PERFORM 1; END; $$;
+lock table b;
+do $g$ BEGIN PERFORM 2; END; $g$;
+DROP TABLE a;
+DO $$ BEGIN PERFORM 3; END; $$;`;
+  expect(guardsOf(sql).map(({ text }) => text.includes("PERFORM 3"))).toEqual([false, false]);
+  expect(guardsOf("DROP TABLE a; DO $$ BEGIN PERFORM 3; END; $$;")).toEqual([]);
 });

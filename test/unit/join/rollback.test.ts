@@ -8,15 +8,16 @@ import {
   formerCron,
   formerJoin,
   formerProgram,
-  formerSchema,
   keepImages,
   type Rollback,
-} from "../../../src/join/rollback.ts";
+} from "../../../src/join/rollback/rollback.ts";
+import { formerSchema } from "../../../src/join/rollback/former-schema.ts";
 import { MASTER_BASE_DIR, storageLayout } from "../../../src/settings/layout.ts";
 import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import type { PostgresTarget } from "../../../src/settings/postgres-target.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
 import { LAYOUT } from "../../support/master-boxes.ts";
+import { FakeMigrator } from "../../support/fake-migrator.ts";
 import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
 
 const [FORMER, NOW] = ["0.4.0", "0.5.0"];
@@ -87,9 +88,7 @@ describe("a rollback", () => {
   it("stops the services, reverts what the former one does not know, and lets it take over", async () => {
     const { plan } = await rollBack({}, true);
     expect(plan.flatMap(({ changes }) => changes.map(({ summary }) => summary))).toEqual([
-      "stop fula-pinning-api",
-      "stop fula-pinning-webui",
-      "revert 2 migrations that 0.4.0 does not know",
+      "stop fula-pinning-api and fula-pinning-webui, then revert 2 migrations that 0.4.0 does not know",
       "remove the cron job /etc/cron.d/fula-drill",
       "remove the cron job /etc/cron.d/fula-backup",
       `point the link ${LAYOUT.cliCurrent} to 0.4.0`,
@@ -244,6 +243,181 @@ describe("a rollback", () => {
       ),
     });
     expect(wrote()).toEqual([]);
+  });
+});
+
+describe("a rollback whose migrations can't be reverted", () => {
+  const BOTH = ["fula-pinning-api", "fula-pinning-webui"];
+  const running = () => BOTH.filter((name) => host.docker.boxes.get(name)?.status === "running");
+  const lockTimeout = new OperatorError({
+    exit: "unavailable",
+    what: "036_m36.down.sql failed: canceling statement due to lock timeout.",
+    why: "036_m36.down.sql:3:1",
+    remedy: "Another session holds a lock on the table. Run again.",
+  });
+  const STAY = "Or stay with this version: `fula-node join-as-master`.";
+
+  it.each([true, false])(
+    "is refused before the first change, with what each guard says (dry run: %s)",
+    async (dry) => {
+      host.migrations.guards.set(36, "an invite works");
+      await expect(rollBack({}, dry)).rejects.toMatchObject({
+        exit: "drift",
+        what: "036_m36.down.sql refuses: an invite works.",
+        remedy: `End "an invite works" first. ${STAY}`,
+        changed: undefined,
+      });
+      host.migrations.guards.set(35, "a transfer is dismissed");
+      await expect(rollBack({}, dry)).rejects.toMatchObject({
+        exit: "drift",
+        remedy: STAY,
+        problems: [
+          { remedy: 'End "an invite works" first.' },
+          { remedy: 'End "a transfer is dismissed" first.' },
+        ],
+      });
+      expect(host.writes).toEqual([]);
+      expect(running()).toEqual(BOTH);
+    },
+  );
+
+  it("says what an earlier run has stopped, and how it starts again", async () => {
+    host.docker.putContainer("fula-pinning-webui", { status: "exited" });
+    host.migrations.guards.set(36, "an invite works");
+    await expect(rollBack()).rejects.toMatchObject({
+      remedy: `End "an invite works" first. ${STAY} It starts fula-pinning-webui again.`,
+    });
+  });
+
+  it("starts the services again that it stopped, and says so, if the revert fails", async () => {
+    host.gate.failOnce(/migrations\.down/, lockTimeout);
+    await expect(rollBack()).rejects.toMatchObject({
+      exit: "unavailable",
+      what: lockTimeout.what,
+      why: "036_m36.down.sql:3:1\nNothing was reverted, and our services were started again.",
+      remedy: lockTimeout.remedy,
+      changed: expect.stringMatching(/^one change was started and did not finish\./),
+    });
+    expect(wrote()).toEqual([
+      "docker.stop fula-pinning-api",
+      "docker.stop fula-pinning-webui",
+      "docker.restart fula-pinning-api",
+      "docker.restart fula-pinning-webui",
+    ]);
+    expect(running()).toEqual(BOTH);
+    await rollBack();
+    expect([...host.migrations.applied]).toEqual([1, 18]);
+  });
+
+  it("starts again what was stopped if another one can't be stopped", async () => {
+    const busy = new OperatorError({ exit: "unavailable", what: "Docker does not answer." });
+    host.gate.failOnce(/docker\.stop fula-pinning-webui/, busy);
+    await expect(rollBack()).rejects.toMatchObject({
+      what: busy.what,
+      why: "Nothing was reverted, and our services were started again.",
+    });
+    expect(running()).toEqual(BOTH);
+    expect(wrote()).toEqual(["docker.stop fula-pinning-api", "docker.restart fula-pinning-api"]);
+  });
+
+  it("leaves one stopped that was stopped before, and names it", async () => {
+    host.docker.putContainer("fula-pinning-api", { status: "exited" });
+    host.gate.failOnce(/migrations\.down/, lockTimeout);
+    await expect(rollBack()).rejects.toMatchObject({
+      why: expect.stringContaining("Nothing was reverted, but fula-pinning-api is stopped."),
+      remedy: `${lockTimeout.remedy} Start what is stopped: \`docker start fula-pinning-api\`.`,
+    });
+    expect(running()).toEqual(["fula-pinning-webui"]);
+  });
+
+  it("says what is stopped and what to type if it can't be started again", async () => {
+    host.gate.failOnce(/migrations\.down/, lockTimeout);
+    const full = new OperatorError({ exit: "unavailable", what: "The disk is full." });
+    host.gate.failOnce(/docker\.restart fula-pinning-api/, full);
+    await expect(rollBack()).rejects.toMatchObject({
+      why: expect.stringContaining(
+        "Nothing was reverted, but fula-pinning-api is stopped. fula-pinning-api could not be started again: The disk is full.",
+      ),
+      remedy: expect.stringContaining("`docker start fula-pinning-api`"),
+    });
+    expect(running()).toEqual(["fula-pinning-webui"]);
+  });
+
+  it("does not say of a service that it runs if Docker does not answer any more", async () => {
+    host.migrations.down = async () => {
+      host.docker.engine = null;
+      throw lockTimeout;
+    };
+    await expect(rollBack()).rejects.toMatchObject({
+      what: lockTimeout.what,
+      why: expect.stringMatching(
+        /Nothing was reverted, but fula-pinning-api and fula-pinning-webui may be stopped\. fula-pinning-webui could not be started again: Docker does not answer\.$/,
+      ),
+      remedy: expect.stringContaining("`docker start fula-pinning-api fula-pinning-webui`"),
+    });
+  });
+
+  it("does not start them on a schema that is the former one, or that nobody can ask for", async () => {
+    const lost = new OperatorError({
+      exit: "unavailable",
+      what: "The connection was lost.",
+      remedy: "Run again.",
+    });
+    const down = host.migrations.down.bind(host.migrations);
+    host.migrations.down = async (...given) => {
+      await down(...given);
+      throw lost;
+    };
+    await expect(rollBack()).rejects.toMatchObject({
+      why: "The migrations are reverted all the same. Until a rollback ends, fula-pinning-api and fula-pinning-webui are stopped.",
+      remedy: `Run again. ${STAY} It starts fula-pinning-api and fula-pinning-webui again.`,
+    });
+    expect(running()).toEqual([]);
+
+    arrange();
+    host.migrations.down = async () => {
+      host.migrations.status = () => Promise.reject(lost);
+      throw lost;
+    };
+    await expect(rollBack()).rejects.toMatchObject({
+      why: "The database can't be asked now whether the migrations are reverted, so fula-pinning-api and fula-pinning-webui are stopped.",
+      remedy: `Run again. ${STAY} It starts fula-pinning-api and fula-pinning-webui again.`,
+    });
+    expect(running()).toEqual([]);
+  });
+
+  it("waits until PostgreSQL has ended the session that was lost, before it starts them", async () => {
+    const status = () => FakeMigrator.prototype.status.call(host.migrations);
+    const session = { pid: 7, application: "fula-node 0.5.0 migrations", address: "127.0.0.1", since: "" };
+    let looks = 0;
+    host.migrations.down = async () => {
+      host.migrations.status = async () => {
+        looks += 1;
+        return { ...(await status()), running: looks < 5 ? session : null };
+      };
+      throw lockTimeout;
+    };
+    await expect(rollBack()).rejects.toMatchObject({
+      why: expect.stringContaining("our services were started again"),
+    });
+    expect(looks).toBe(5);
+
+    arrange();
+    host.migrations.down = async () => {
+      host.migrations.status = async () => ({ ...(await status()), running: session });
+      throw lockTimeout;
+    };
+    await expect(rollBack()).rejects.toMatchObject({ why: expect.stringContaining("can't be asked now") });
+    expect(running()).toEqual([]);
+
+    // Another run has the lock, so this one has sent nothing.
+    arrange();
+    host.migrations.down = async () => {
+      host.migrations.status = async () => ({ ...(await status()), running: session });
+      throw new OperatorError({ exit: "locked", what: "The database is being migrated." });
+    };
+    await expect(rollBack()).rejects.toMatchObject({ exit: "locked" });
+    expect(running()).toEqual(BOTH);
   });
 });
 

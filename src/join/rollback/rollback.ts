@@ -2,17 +2,15 @@ import gt from "semver/functions/gt.js";
 import lt from "semver/functions/lt.js";
 import rcompare from "semver/functions/rcompare.js";
 import valid from "semver/functions/valid.js";
-import type { MigrationItem } from "../database/migration-plan.ts";
-import type { Change, Finding, StepSpec } from "../engine/step.ts";
-import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host.ts";
-import { isOurCron } from "../machine/crontab.ts";
-import type { NodeLayout } from "../settings/context.ts";
-import { FORMER_DEFAULTS } from "../settings/former-defaults.ts";
-import { baseDirFlag, CRON_FILES } from "../settings/layout.ts";
-import type { PostgresTarget } from "../settings/postgres-target.ts";
-import type { SettingSpec } from "../settings/settings.ts";
-import { countOf } from "../units.ts";
+import type { Change, StepSpec } from "../../engine/step.ts";
+import { OperatorError } from "../../errors.ts";
+import type { HostReader } from "../../host.ts";
+import { isOurCron } from "../../machine/crontab.ts";
+import type { NodeLayout } from "../../settings/context.ts";
+import { FORMER_DEFAULTS } from "../../settings/former-defaults.ts";
+import { baseDirFlag, CRON_FILES } from "../../settings/layout.ts";
+import type { PostgresTarget } from "../../settings/postgres-target.ts";
+import type { SettingSpec } from "../../settings/settings.ts";
 
 /** Since this version the data belongs to the containers' own user: the containers of an older one can't read it. */
 const OLDEST = "0.3.0";
@@ -110,7 +108,7 @@ async function refuseDamagedProgram(
 }
 
 /** Two ways on if files of the former version are missing. Its own join can't put them back: it refuses while this version is in use. */
-function stayOrRestore(directory: string, former: string): string {
+export function stayOrRestore(directory: string, former: string): string {
   return `Stay with this version: run the join command without --rollback. Or get the files of ${former} again, then run this once more: \`npm pack fula-node@${former} && tar -xzf fula-node-${former}.tgz --strip-components=1 -C ${directory}\``;
 }
 
@@ -124,107 +122,6 @@ export function keepImages(
     const value = valueOf(key);
     const isOld = typeof byDefault !== "string" || FORMER_DEFAULTS[key]?.at(-1) === byDefault;
     return isOld || value === undefined ? [] : ["--set", `${key}=${value}`];
-  });
-}
-
-type SchemaChange =
-  | (Change & { readonly kind: "stop"; readonly container: string })
-  | (Change & { readonly kind: "revert"; readonly versions: readonly number[] });
-
-/** Reverts the migrations that the former version does not know, all of them or none. */
-export function formerSchema(rollback: Rollback): StepSpec<readonly SchemaChange[], SchemaChange> {
-  const { layout, former, database, services } = rollback;
-  return {
-    id: "migrations",
-    title: `the schema of ${former}`,
-    touches: "Reverts the migrations that the former version does not know, in one transaction.",
-
-    async probe(host): Promise<Finding<readonly SchemaChange[]>> {
-      if (database === null) return { state: "ours", seen: [], evidence: { database: "none" } };
-      const unknown = await findUnknown(host, rollback, database.target);
-      const versions = unknown.map(({ version }) => version);
-      const evidence = { [`unknown to ${former}`]: versions.join(", ") || "none" };
-      if (versions.length === 0) return { state: "ours", seen: [], evidence };
-      await refuseOtherMasters(host, rollback, database);
-      const previews = await Promise.all(
-        versions.map((version) => host.migrations.previewDown(database.target, version)),
-      );
-      const drift = previews.flatMap((preview) =>
-        preview === null
-          ? []
-          : [
-              `${preview.file}${preview.removes.length === 0 ? "" : ` removes ${preview.removes.join(", ")}`}`,
-            ],
-      );
-      const running = await Promise.all(services.map((name) => host.docker.container(name)));
-      const stops = services.filter((_, index) => running[index]?.status === "running");
-      const revert = `revert ${countOf(versions.length, "migration")} that ${former} does not know`;
-      return {
-        state: "drifted",
-        seen: [
-          ...stops.map((container) => ({ kind: "stop", summary: `stop ${container}`, container }) as const),
-          { kind: "revert", summary: revert, versions },
-        ],
-        drift,
-        evidence,
-      };
-    },
-
-    plan: ({ seen }) => seen,
-
-    async apply(change, host, report) {
-      if (change.kind === "stop") await host.docker.stop(change.container);
-      else if (database !== null) await host.migrations.down(database.target, change.versions, { report });
-    },
-
-    async verify(host) {
-      if (database === null || (await findUnknown(host, rollback, database.target)).length === 0) return;
-      throw new OperatorError({
-        exit: "unhealthy",
-        what: `The database still has migrations that ${former} does not know.`,
-        remedy: `Run again. Or stay with this version: run ${rollback.verb} without --rollback in ${layout.baseDir}.`,
-      });
-    },
-  };
-}
-
-/** The migrations in the database that the former version does not have, newest first. */
-async function findUnknown(
-  host: HostReader,
-  { layout, former }: Rollback,
-  target: PostgresTarget,
-): Promise<readonly MigrationItem[]> {
-  const directory = `${layout.cliDir}/${former}`;
-  const files = await host.files.list(`${directory}/migrations`);
-  if (files === null)
-    throw new OperatorError({
-      exit: "preflight",
-      what: `${directory}/migrations is missing, so nobody can say which schema version ${former} needs.`,
-      remedy: stayOrRestore(directory, former),
-    });
-  const known = new Set(files.map((name) => Number.parseInt(name, 10)));
-  const { items } = await host.migrations.status(target);
-  return items
-    .filter(({ version, state }) => state !== "absent" && state !== "reverted" && !known.has(version))
-    .sort((a, b) => b.version - a.version);
-}
-
-/** Throws if another master uses the database with a version that needs the migrations. */
-async function refuseOtherMasters(
-  host: HostReader,
-  { former }: Rollback,
-  { target, masterId }: NonNullable<Rollback["database"]>,
-): Promise<void> {
-  const masters = (await host.migrations.readMasters(target)) ?? [];
-  const others = masters.filter(
-    ({ id, version }) => id !== masterId && (valid(version) === null || gt(version, former)),
-  );
-  if (others.length === 0) return;
-  throw new OperatorError({
-    exit: "foreign",
-    what: `Other masters use this database with a newer version than ${former}: ${others.map(({ name, version }) => `${name} (${version})`).join(", ")}.`,
-    why: "The migrations would be reverted for them, too, and their services would fail.",
-    remedy: "Stay with this version. A master that is gone: fula-node trust remove.",
   });
 }
 
