@@ -38,6 +38,9 @@ interface RollbackFlags {
   readonly dryRun: boolean;
   readonly yes: boolean;
   readonly baseDir?: string;
+  readonly ignore: readonly string[];
+  /** False with --no-register, which only a storage node has. */
+  readonly register?: boolean;
 }
 
 /** `--rollback` of a join: puts the version before back. `dryRun` only prints the plan. */
@@ -86,7 +89,12 @@ export async function rollBack(
       database:
         master === null ? null : { target: databaseOf(master), masterId: master.values("MASTER_ID") ?? null },
       services: isMaster ? [NAMES.pinningApi, NAMES.webui] : [],
-      keep: master === null ? await keepOfNode(world, layout) : keepImages(MASTER_SETTINGS, master.values),
+      keep: [
+        ...(master === null
+          ? await keepOfNode(world, layout, flags)
+          : keepImages(MASTER_SETTINGS, master.values)),
+        ...flags.ignore.flatMap((check) => ["--ignore", check]),
+      ],
     };
     const outcome = await runJoin(world, {
       verb: `${verb} --rollback to ${former}`,
@@ -124,7 +132,17 @@ export async function rollBack(
   }
 }
 
-async function keepOfNode({ host }: World, { envFile }: NodeLayout): Promise<readonly string[]> {
+async function keepOfNode(
+  { host }: World,
+  { baseDir, envFile }: NodeLayout,
+  { register }: RollbackFlags,
+): Promise<readonly string[]> {
   const file = await readEnvFile(host, envFile);
-  return keepImages(STORAGE_SETTINGS, (key) => savedValue(file, key));
+  // One that was joined with --no-register has announced nothing.
+  const isRegistered =
+    register !== false && (await host.files.stat(storageLayout(baseDir).announced)) !== null;
+  return [
+    ...keepImages(STORAGE_SETTINGS, (key) => savedValue(file, key)),
+    ...(isRegistered ? [] : ["--no-register"]),
+  ];
 }

@@ -41,8 +41,11 @@ export interface SystemReader {
   clockSynchronised(): Promise<boolean | null>;
   /** True while a process of that name runs (`/proc/PID/comm`). */
   isRunning(process: string): Promise<boolean>;
-  /** Runs a program that only prints something. Null if it ends with 0, else why not, without a full stop. */
-  tryProgram(argv: readonly string[], options: { readonly timeoutMs: number }): Promise<string | null>;
+  /** Runs a program that only prints something. Null if it ends with 0 or a code in `accept`, else why not, without a full stop. */
+  tryProgram(
+    argv: readonly string[],
+    options: { readonly timeoutMs: number; readonly accept?: readonly number[] },
+  ): Promise<string | null>;
   /** The packages that apt would remove to install these. Asks apt's simulation; none if apt can't answer. */
   wouldRemove(names: readonly string[]): Promise<readonly string[]>;
 }
@@ -86,9 +89,9 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
     listeners: readListeners,
     clockSynchronised: () => isClockSynchronised(programs),
     isRunning: (name) => Promise.resolve(isProcessRunning(name)),
-    tryProgram: async (argv, { timeoutMs }) => {
+    tryProgram: async (argv, { timeoutMs, accept = [] }) => {
       const { exitCode, stopped, lastLines } = await runProgram(argv, { env: programs, timeoutMs });
-      if (exitCode === 0) return null;
+      if (stopped === null && [0, ...accept].includes(exitCode ?? -1)) return null;
       return stopped ?? lastLines[0]?.replace(/\.$/, "") ?? `it ended with exit code ${exitCode}`;
     },
     wouldRemove: (names) => findRemovals(names, programs),

@@ -40,7 +40,7 @@ export class FakeSystem implements System {
   readonly listensElsewhere = new Set<string>();
   onDns: (name: string) => boolean | null = () => true;
   /** Why `tryProgram` fails; null if it works. */
-  onTry: (argv: readonly string[]) => string | null = () => null;
+  onTry: (argv: readonly string[], accept: readonly number[]) => string | null = () => null;
   readonly #gate: WriteGate;
 
   constructor(gate: WriteGate) {
@@ -113,9 +113,12 @@ export class FakeSystem implements System {
     return this.processes.has(process);
   }
 
-  async tryProgram(argv: readonly string[]): Promise<string | null> {
+  async tryProgram(
+    argv: readonly string[],
+    { accept = [] }: { readonly accept?: readonly number[] } = {},
+  ): Promise<string | null> {
     this.#gate.look();
-    return this.onTry(argv);
+    return this.onTry(argv, accept);
   }
 
   /** What apt would remove to install these. */

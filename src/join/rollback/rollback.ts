@@ -3,7 +3,7 @@ import lt from "semver/functions/lt.js";
 import rcompare from "semver/functions/rcompare.js";
 import valid from "semver/functions/valid.js";
 import type { Change, StepSpec } from "../../engine/step.ts";
-import { OperatorError } from "../../errors.ts";
+import { EXIT_CODES, OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
 import { isOurCron } from "../../machine/crontab.ts";
 import type { NodeLayout } from "../../settings/context.ts";
@@ -35,7 +35,7 @@ export interface Rollback {
   readonly database: { readonly target: PostgresTarget; readonly masterId: string | null } | null;
   /** Containers of our services. They are stopped before the schema changes under them. */
   readonly services: readonly string[];
-  /** `--set` flags that keep what no rollback touches. */
+  /** Flags of the former join: `--set` of what no rollback touches, and what this node is joined with. */
   readonly keep: readonly string[];
   /** Releases the locks of this run: the former program takes them itself. */
   readonly unlock: () => Promise<void>;
@@ -190,6 +190,26 @@ export function formerProgram({ layout, former }: Rollback): StepSpec<null, Prog
   };
 }
 
+/**
+ * While the newer one is in use, the former join ends with 30, after its settings and its checks of the machine. Throws (`preflight`) if
+ * it ends before: it would do that again once the schema is reverted and the services are stopped.
+ */
+async function refuseRefusingJoin(
+  { system }: HostReader,
+  { verb, former }: Rollback,
+  argv: readonly string[],
+): Promise<void> {
+  const accept = [EXIT_CODES.newer, EXIT_CODES.pending];
+  const why = await system.tryProgram(argv, { timeoutMs: LOOK_DEADLINE_MS, accept });
+  if (why === null) return;
+  throw new OperatorError({
+    exit: "preflight",
+    what: `${verb} of ${former} would end before it does anything: ${why}.`,
+    why: "A rollback ends with it: without it, no service would run.",
+    remedy: `See all that it says: ${argv.join(" ")}. Correct that, then run again. A check of the machine can be ignored: --ignore CHECK`,
+  });
+}
+
 type JoinChange = Change & { readonly kind: "former-join"; readonly runs: readonly string[] };
 
 /** Lets the former version repair the node: to it, everything of a newer one has drifted. */
@@ -205,7 +225,7 @@ export function formerJoin(rollback: Rollback): StepSpec<null, JoinChange> {
     touches: "Runs the join of the former version, which makes the services as it knows them.",
     async probe(host) {
       const current = await host.files.readLink(layout.cliCurrent);
-      // While the newer one is in use, the former one refuses.
+      if (current !== former) await refuseRefusingJoin(host, rollback, [...program, "--dry-run", ...flags]);
       const why =
         current === former
           ? await host.system.tryProgram([...program, "--dry-run", ...flags], { timeoutMs: LOOK_DEADLINE_MS })

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { rollBack as rollBackNode } from "../../../src/commands/rollback.ts";
 import { run } from "../../../src/engine/run.ts";
 import { openJournal } from "../../../src/engine/journal.ts";
-import { OperatorError } from "../../../src/errors.ts";
+import { EXIT_CODES, OperatorError } from "../../../src/errors.ts";
 import {
   findFormer,
   formerCron,
@@ -42,7 +42,9 @@ function arrange(): void {
   for (const { version } of host.migrations.files) host.migrations.applied.add(version);
   for (const name of ["fula-pinning-api", "fula-pinning-webui"]) host.docker.putContainer(name);
   let works = false;
-  host.system.onTry = (argv) => (works || argv.at(-1) === "--help" ? null : "it has changes to make");
+  // While the newer one is in use, it ends with 30.
+  host.system.onTry = (argv, accept) =>
+    works || argv.at(-1) === "--help" || accept.includes(EXIT_CODES.newer) ? null : "it has changes to make";
   host.system.onCommand = (argv) => {
     expect(argv.join(" ")).toBe(`${JOIN} --yes`);
     works = true;
@@ -112,12 +114,31 @@ describe("a rollback", () => {
     expect(host.writes).toEqual([]);
   });
 
+  it("is refused if the former join would end before it does anything, and gets the flags that it needs", async () => {
+    const asked: string[] = [];
+    const { onTry } = host.system;
+    host.system.onTry = (argv, accept) => {
+      if (!accept.includes(EXIT_CODES.newer)) return onTry(argv, accept);
+      asked.push(argv.join(" "));
+      return argv.includes("--ignore") ? null : "This machine has 0.5 GiB of memory";
+    };
+    for (const dryRun of [true, false])
+      await expect(rollBack({}, dryRun)).rejects.toMatchObject({
+        exit: "preflight",
+        what: "join-as-master of 0.4.0 would end before it does anything: This machine has 0.5 GiB of memory.",
+        remedy: expect.stringContaining("--ignore CHECK") as string,
+      });
+    expect(host.writes).toEqual([]);
+    await rollBack({ keep: ["--ignore", "memory"] }, true);
+    expect(asked).toEqual([`${JOIN} --dry-run`, `${JOIN} --dry-run`, `${JOIN} --dry-run --ignore memory`]);
+  });
+
   it("is refused while a secret is being changed: the former version would be stopped by that", async () => {
     const box = new FakeStorage();
     const record = { version: 1, secret: "jwt-secret", previous: "a", next: "b" };
     box.files.put(LAYOUT.rotation, JSON.stringify(record), 0o600);
     const takeLock = () => Promise.resolve({ release: () => Promise.resolve() });
-    const flags = { dryRun: false, yes: true };
+    const flags = { dryRun: false, yes: true, ignore: [] };
     await expect(rollBackNode("join-as-master", flags, worldOf(box, { takeLock }))).rejects.toMatchObject({
       what: expect.stringContaining("jwt-secret") as string,
     });
@@ -126,7 +147,7 @@ describe("a rollback", () => {
 
   it("is not made without a word if nobody can be asked", async () => {
     const box = new FakeStorage();
-    const flags = { dryRun: false, yes: false };
+    const flags = { dryRun: false, yes: false, ignore: [] };
     await expect(rollBackNode("join-as-master", flags, worldOf(box))).rejects.toMatchObject({
       exit: "preflight",
       remedy: expect.stringContaining("--rollback --dry-run") as string,
@@ -506,6 +527,28 @@ describe("the version that a rollback goes back to", () => {
     expect(host.writes).toEqual([]);
   });
 
+  it("joins a storage node as it was joined: a name that was not registered stays so", async () => {
+    const asked = async (flags: { ignore?: string[]; register?: boolean }, isAnnounced: boolean) => {
+      const box = new FakeStorage();
+      const { cliDir, cliCurrent, announced } = storageLayout("/opt/fula-storage");
+      for (const version of [FORMER, NOW])
+        for (const part of ["package.json", "bin/fula-node.js", "dist/cli.js"])
+          box.files.put(`${cliDir}/${version}/${part}`, "{}");
+      box.files.putLink(NOW, cliCurrent);
+      if (isAnnounced) box.files.put(announced, "{}");
+      let last = "";
+      box.system.onTry = (argv) => ((last = argv.join(" ")), null);
+      const world = worldOf(box, { version: NOW });
+      await rollBackNode("join-as-storage-node", { dryRun: true, yes: true, ignore: [], ...flags }, world);
+      return last;
+    };
+    expect(await asked({}, true)).toMatch(/join-as-storage-node --dry-run$/);
+    expect(await asked({}, false)).toMatch(/--dry-run --no-register$/);
+    expect(await asked({ register: false, ignore: ["memory"] }, true)).toMatch(
+      /--dry-run --no-register --ignore memory$/,
+    );
+  });
+
   it("is looked at before a rollback stops or reverts anything, also with --dry-run", async () => {
     const box = new FakeStorage();
     const { cliDir, cliCurrent } = storageLayout("/opt/fula-storage");
@@ -514,7 +557,11 @@ describe("the version that a rollback goes back to", () => {
     const takeLock = () => Promise.resolve({ release: () => Promise.resolve() });
     for (const dryRun of [true, false])
       await expect(
-        rollBackNode("join-as-storage-node", { dryRun, yes: true }, worldOf(box, { takeLock, version: NOW })),
+        rollBackNode(
+          "join-as-storage-node",
+          { dryRun, yes: true, ignore: [] },
+          worldOf(box, { takeLock, version: NOW }),
+        ),
       ).rejects.toMatchObject({ exit: "preflight", what: expect.stringContaining("does not start") });
     expect(box.writes).toEqual([]);
   });
