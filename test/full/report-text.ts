@@ -123,7 +123,15 @@ function rowFound(planned: Planned, found: readonly Found[]): Row | null {
 
 function rowOfResults({ matrix, cases }: Planned, latest: readonly Result[], from: Found | null): Row {
   const size = from?.sizes.findLast((one) => one.matrix === matrix && one.again !== true);
-  const ran = cases === null ? latest : latest.filter(({ name }) => cases.includes(name));
+  // A run in parts records a clean run for each. If one had another number of effects, its points have other names.
+  const isOfSize = (name: string): boolean => {
+    const [, effects] = / of (\d+): /.exec(name) ?? [];
+    return effects === undefined || size === undefined || Number(effects) === size.effects;
+  };
+  const ran =
+    cases === null
+      ? latest.filter(({ name }) => isOfSize(name))
+      : latest.filter(({ name }) => cases.includes(name));
   // Null if no clean run has been recorded yet.
   const points = cases === null ? (size?.points ?? null) : cases.length;
   // One that passed by its point killed nothing.

@@ -57,6 +57,20 @@ describe("the page with the results", () => {
   const all = ["a", "b", "d", "e", "f"].map((name) => result(name, true));
   const text = (...some: readonly Found[]): string => reportText(planned, some, "Made.");
 
+  it("does not count points of a clean run that had another number of effects", () => {
+    const parts = (effects: number, names: readonly string[]) =>
+      names.map((name) => result(`before ${name} of ${effects}: write /x #1`, true));
+    const mixed: Found = {
+      ...found("s1", [...parts(2, ["1", "2"]), ...parts(3, ["1", "2", "3", "4"])]),
+      sizes: [
+        { matrix: "m", effects: 2, points: 5 },
+        { matrix: "m", effects: 3, points: 6 },
+      ],
+    };
+    expect(text(mixed)).toContain("| m | 3 | 6 | 4 |");
+    expect(text(mixed)).toContain("**This is not complete**");
+  });
+
   it("says that it is not complete as long as a point or a case is left", () => {
     const never = { ...found("new", all), results: [...all, { ...result("one", true), matrix: "c" }] };
     expect(text(never)).toContain("**This is not complete**");
