@@ -95,7 +95,7 @@ export async function unneededOf(files: FileReader, layout: MasterLayout): Promi
     all.filter((name) => !kept.includes(name)).map((name) => `${from}/${name}`);
   const stage = await readStage(files, layout.baseDir);
   if (stage === null || stage.hasPins) {
-    const marks = [PLACED, FIRST_ENTRY, PINS, DATABASE].filter((name) => names.includes(name));
+    const marks = [PLACED, FIRST_ENTRY, ARCHIVE, PINS, DATABASE].filter((name) => names.includes(name));
     return [...paths(directory, names, marks), ...marks.map((name) => `${directory}/${name}`), directory];
   }
   const base = `${directory}/${PLACES.base}`;

@@ -75,7 +75,7 @@ export function revertFailed(
 /** What a guard of a down file says, with what to do about it. Null if it failed for another reason. */
 export function guardRefusal({ file }: Pick<FailedStatement, "file">, error: SqlError): Problem | null {
   if (!isRaised(error)) return null;
-  return { subject: file, what: `refuses: ${error.message}.`, remedy: exitAndRemedyOf(error).remedy };
+  return { subject: file, what: `${error.message}.`, remedy: exitAndRemedyOf(error).remedy };
 }
 
 /** The error (`drift`) of guards that were asked before any down file ran. There is at least one refusal. */
@@ -85,10 +85,10 @@ export function downsRefused(refusals: readonly Problem[]): OperatorError {
   return new OperatorError({
     exit: "drift",
     what: isOne
-      ? `${first?.subject} ${first?.what}`
+      ? `${first?.subject} refuses: ${first?.what}`
       : `Migrations can't be reverted: ${countOf(refusals.length, "thing")} in the database prevent that.`,
     why: "Without the migration, what is named would be lost, or would be understood as something else.",
-    ...(isOne && first?.remedy !== undefined ? { remedy: first.remedy } : {}),
+    remedy: (isOne ? first?.remedy : undefined) ?? "Do what is listed for each, then run again.",
     problems: isOne ? [] : refusals,
   });
 }

@@ -261,7 +261,8 @@ function ownValues(files: readonly SurveyedFile[]): readonly (readonly [string, 
       note("peer id of ipfs-cluster", id);
       note("private key of ipfs-cluster", key);
     } else if (path.endsWith(".pem") || path.endsWith(".key")) {
-      note(path.replace(/^\/opt\/[^/]+\//, ""), text);
+      // What is unpacked of a backup is kept in its final place.
+      note(path.replace(/^\/opt\/[^/]+\/(?:\.?from-backup(?:\.backup-partial)?\/base\/)?/, ""), text);
     }
   }
   return [...found].toSorted(([, one], [, two]) => two.length - one.length);

@@ -141,7 +141,7 @@ export class FakeMigrator implements Migrator {
       const says = this.guards.get(file.version);
       return says === undefined
         ? []
-        : [{ subject: downName(file), what: `refuses: ${says}.`, remedy: `End "${says}" first.` }];
+        : [{ subject: downName(file), what: `${says}.`, remedy: `End "${says}" first.` }];
     });
     if (refusals.length > 0) throw downsRefused(refusals);
   }

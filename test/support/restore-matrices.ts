@@ -46,7 +46,7 @@ export const RESTORE_MATRIX: CrashMatrix = {
   // Once it is this master again, there is nothing to restore, and the flag is refused.
   async again(box) {
     const isRestored = await box.exec(
-      "test -e /opt/fula-master/.env && ! test -e /opt/fula-master/from-backup",
+      "test -e /opt/fula-master/.env && ! test -e /opt/fula-master/from-backup/manifest.json",
     );
     return isRestored.exitCode === 0 ? ["join-as-master", "--yes"] : RESTORE;
   },

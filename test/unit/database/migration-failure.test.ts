@@ -109,7 +109,7 @@ test("a guard's refusal is reported as a refusal, any other failure of a down fi
     exit: "drift",
     what: "Migrations can't be reverted: 2 things in the database prevent that.",
     problems: [
-      { subject: "002_b.sql", what: "refuses: the flag is in use.", remedy: "turn it off" },
+      { subject: "002_b.sql", what: "the flag is in use.", remedy: "turn it off" },
       { subject: "001_a.sql" },
     ],
   });

@@ -291,7 +291,7 @@ describe("a rollback whose migrations can't be reverted", () => {
       host.migrations.guards.set(35, "a transfer is dismissed");
       await expect(rollBack({}, dry)).rejects.toMatchObject({
         exit: "drift",
-        remedy: STAY,
+        remedy: `Do what is listed for each, then run again. ${STAY}`,
         problems: [
           { remedy: 'End "an invite works" first.' },
           { remedy: 'End "a transfer is dismissed" first.' },

@@ -119,6 +119,8 @@ describe("the end of a restore", () => {
       const has = async (name: string) => (await host.files.stat(`${STAGE}/${name}`)) !== null;
       const isPlacedAgain = (await has("manifest.json")) && !(await has("placed.txt"));
       if (isPlacedAgain) expect([await has("base"), await has("writer")]).toEqual([false, false]);
+      // The same command goes on: it must find which backup it was.
+      if (await has("manifest.json")) expect(await has("archive.txt")).toBe(true);
       // What is gone can't be pinned again.
       expect(await end(host)).not.toContain("restore-pins");
       expect(await host.files.list(STAGE)).toBeNull();
