@@ -9,16 +9,17 @@ const POINTS = 20;
 
 const prepared: Promise<Prepared>[] = [];
 afterAll(async () => {
-  for (const one of prepared) await (await one).destroy();
+  const ended = await Promise.allSettled(prepared);
+  for (const one of ended) if (one.status === "fulfilled") await one.value.destroy();
 });
 
-for (const of of [RESTORE_MATRIX, ROLLBACK_MATRIX])
-  matrix(`${of.name}, a sample of its points`, sampleOf(of));
+for (const whole of [RESTORE_MATRIX, ROLLBACK_MATRIX])
+  matrix(`${whole.name}, a sample of its points`, sampleOf(whole));
 
-function sampleOf(of: CrashMatrix): readonly Case[] {
+function sampleOf(whole: CrashMatrix): readonly Case[] {
   let ready: Promise<Prepared> | null = null;
   const prepare = (): Promise<Prepared> => {
-    if (ready === null) prepared.push((ready = prepareMatrix(of)));
+    if (ready === null) prepared.push((ready = prepareMatrix(whole)));
     return ready;
   };
   return Array.from({ length: POINTS }, (_, index) => ({

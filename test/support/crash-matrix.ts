@@ -1,5 +1,6 @@
 import { PROGRAM } from "./artifact.ts";
 import { Box, type Checkpoint, type ExecResult } from "./box.ts";
+import { HOLD_CRON } from "./box-snapshot.ts";
 import {
   type Effect,
   effectsOf,
@@ -169,13 +170,10 @@ look();`;
 
 async function settledState(matrix: CrashMatrix, box: Box, point?: Point): Promise<EndState> {
   await matrix.settle?.(box, point);
-  await box.run(UNTIL_CRON_IS_DONE);
+  // A run may have started cron's daemon.
+  await box.run(HOLD_CRON);
   return await stateOf(matrix, box);
 }
-
-/** Cron may have started a sweep or a snapshot meanwhile, which has a lock and a temporary file until it ends. */
-const UNTIL_CRON_IS_DONE =
-  "for _ in $(seq 600); do pgrep -f '[c]li/current/bin/fula-node.js (sweep|snapshot)' >/dev/null || exit 0; sleep 0.2; done; exit 1";
 
 function stateOf(matrix: CrashMatrix, box: Box): Promise<EndState> {
   return (matrix.endState ?? endStateOf)(box);

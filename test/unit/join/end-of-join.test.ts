@@ -5,28 +5,31 @@ import { manifestOf } from "../../support/backup-manifest.ts";
 import { LAYOUT } from "../../support/master-boxes.ts";
 import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
 
+function joinOn(host: FakeStorage, lines: string[], set: readonly string[] = []) {
+  const write = (line: string) => void lines.push(line);
+  return joinAsMaster(
+    {
+      dryRun: false,
+      yes: true,
+      set: ["CLUSTERNAME=my-pool", "CLUSTER_PEERNAME=one", ...set],
+      adopt: [],
+      replace: [],
+      ignore: ["clock"],
+      provisionWriter: true,
+    },
+    worldOf(host, {
+      pid: 7,
+      hostname: "box",
+      takeLock: () => Promise.resolve({ release: () => Promise.resolve() }),
+      reporter: createLines({ out: write, err: write }, () => host.clock.monotonicMs()),
+    }),
+  );
+}
+
 it("the end of a join names the command for an invite once, also after a restore", async () => {
   const host = new FakeStorage();
   const lines: string[] = [];
-  const write = (line: string) => void lines.push(line);
-  const join = () =>
-    joinAsMaster(
-      {
-        dryRun: false,
-        yes: true,
-        set: ["CLUSTERNAME=my-pool", "CLUSTER_PEERNAME=one"],
-        adopt: [],
-        replace: [],
-        ignore: ["clock"],
-        provisionWriter: true,
-      },
-      worldOf(host, {
-        pid: 7,
-        hostname: "box",
-        takeLock: () => Promise.resolve({ release: () => Promise.resolve() }),
-        reporter: createLines({ out: write, err: write }, () => host.clock.monotonicMs()),
-      }),
-    );
+  const join = () => joinOn(host, lines);
   const invites = () => lines.join("\n").split("fula-node invite create --name NAME").length - 1;
   await join();
   expect(invites()).toBe(1);
@@ -45,35 +48,14 @@ it("the end of a restore says what of the pins is left to do, also with a databa
   const restored = async (change: (host: FakeStorage) => void, elsewhere: boolean): Promise<string> => {
     const host = new FakeStorage();
     const lines: string[] = [];
-    const write = (line: string) => void lines.push(line);
     const stage = LAYOUT.fromBackupDir;
     if (elsewhere) host.postgres.onAsk = () => ({ kind: "open", serverVersion: "17.2" }) as never;
     const manifest = manifestOf({
       snapshots: [snapshot],
       database: { ...manifestOf().database, is_elsewhere: elsewhere },
     });
-    const join = () =>
-      joinAsMaster(
-        {
-          dryRun: false,
-          yes: true,
-          set: [
-            "CLUSTERNAME=my-pool",
-            "CLUSTER_PEERNAME=one",
-            ...(elsewhere ? ["POSTGRES_HOST=10.0.0.9", "POSTGRES_PASSWORD=password-of-it"] : []),
-          ],
-          adopt: [],
-          replace: [],
-          ignore: ["clock"],
-          provisionWriter: true,
-        },
-        worldOf(host, {
-          pid: 7,
-          hostname: "box",
-          takeLock: () => Promise.resolve({ release: () => Promise.resolve() }),
-          reporter: createLines({ out: write, err: write }, () => host.clock.monotonicMs()),
-        }),
-      );
+    const set = elsewhere ? ["POSTGRES_HOST=10.0.0.9", "POSTGRES_PASSWORD=password-of-it"] : [];
+    const join = () => joinOn(host, lines, set);
     await join();
     lines.length = 0;
     const { onCommand } = host.system;
